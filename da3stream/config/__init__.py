@@ -1,0 +1,8 @@
+"""Options: one flat set of names for configuration files, overrides and the command line."""
+
+from da3stream.config.load import load_config, preset_names
+from da3stream.config.model import ChunkingConfig, Config, EstimationConfig, OutputConfig, SourceConfig
+
+__all__ = [
+    "ChunkingConfig", "Config", "EstimationConfig", "OutputConfig", "SourceConfig", "load_config", "preset_names",
+]

@@ -1,0 +1,76 @@
+"""Presets, configuration files and overrides: the latter win."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from da3stream.config.model import Config
+from da3stream.errors import ConfigError
+
+
+def _presets() -> Path:
+    """configs/ at the root of a checkout; the same files lie under the environment's prefix when a wheel is installed."""
+    checkout = Path(__file__).resolve().parents[2] / "configs"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "da3stream" / "configs"
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    return tuple(sorted(path.stem for path in _presets().glob("*.yaml")))
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: a YAML file, or the name of a preset (`preset_names()`); None: the defaults.
+        overrides: option names and values that win over the file.
+
+    Raises:
+        ConfigError: the file cannot be read, an option is unknown, or a value is not allowed.
+    """
+    options = {} if path is None else _read_yaml(path)
+    options.update(overrides or {})
+    try:
+        return Config(**options)
+    except ValidationError as error:
+        raise ConfigError(_explain(error), hint="`da3stream run --help` lists the options.") from None
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    preset = _presets() / f"{path}.yaml"
+    file = preset if str(path) in preset_names() else Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no configuration file or preset {str(path)!r}",
+            expected=f"a YAML file or one of {', '.join(preset_names())}",
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} is no list of options", expected="lines like `chunk_size: 60`")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    """All complaints of pydantic in one line."""
+    complaints = []
+    for issue in error.errors():
+        name = ".".join(str(part) for part in issue["loc"])
+        if issue["type"] == "extra_forbidden":
+            complaints.append(f"unknown option {name!r}")
+        elif name:
+            complaints.append(f"{name}: {issue['msg']}, got {issue['input']!r}")
+        else:
+            complaints.append(issue["msg"].removeprefix("Value error, "))
+    return "; ".join(complaints)

@@ -1,0 +1,117 @@
+"""Every error that da3stream raises on purpose.
+
+    Da3StreamError
+    ├── ConfigError              an option or a configuration file is wrong
+    ├── InputError               the video, the folder or one of its images cannot be used
+    │   ├── InputNotFoundError
+    │   ├── NotAVideoError
+    │   ├── NoVideoStreamError
+    │   ├── NoFramesError
+    │   ├── UnreadableImageError
+    │   └── MixedImageSizesError
+    ├── EstimationError          an estimator cannot work with what it was given, or broke its contract
+    ├── StoreError               the run directory cannot be used
+    │   ├── RunExistsError       it is not empty, and neither --resume nor --overwrite was said
+    │   ├── RunMismatchError     it belongs to another input or configuration
+    │   ├── RunLockedError       another process works on it
+    │   ├── RunIncompleteError   the run has not finished, or was kept without what is asked for
+    │   └── RunCorruptError      a file of it fails its checksum
+    ├── FormatError              a trajectory, calibration or model file cannot be read
+    └── MissingDependencyError   an optional package or a system library is not installed
+
+The message says what happened, what was found, what was expected and what to do next. The command line prints it as
+one line and exits with status 1; anything that is not a `Da3StreamError` is a bug.
+"""
+
+from __future__ import annotations
+
+
+class Da3StreamError(Exception):
+    """Root of all errors raised on purpose.
+
+    Args:
+        what: What happened, without a full stop.
+        got: What was found.
+        expected: What was expected instead.
+        hint: What the user can do about it, a sentence.
+    """
+
+    def __init__(
+        self, what: str, *, got: object = None, expected: object = None, hint: str | None = None
+    ) -> None:
+        self.what, self.got, self.expected, self.hint = what, got, expected, hint
+        parts = [what]
+        if got is not None:
+            parts.append(f"got {got}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        message = "; ".join(parts)
+        super().__init__(f"{message}. {hint}" if hint else message)
+
+
+class ConfigError(Da3StreamError):
+    """An option or a configuration file is wrong."""
+
+
+class InputError(Da3StreamError):
+    """The input cannot be used."""
+
+
+class InputNotFoundError(InputError):
+    """There is no such file or folder."""
+
+
+class NotAVideoError(InputError):
+    """The file is no container that the decoder knows."""
+
+
+class NoVideoStreamError(InputError):
+    """The container holds no video stream."""
+
+
+class NoFramesError(InputError):
+    """Nothing could be decoded, or the selection leaves nothing."""
+
+
+class UnreadableImageError(InputError):
+    """An image file cannot be decoded; the message names it."""
+
+
+class MixedImageSizesError(InputError):
+    """An image has another size than the first one; the message names both."""
+
+
+class EstimationError(Da3StreamError):
+    """An estimator cannot work with what it was given, or returned what its contract forbids."""
+
+
+class StoreError(Da3StreamError):
+    """The run directory cannot be used."""
+
+
+class RunExistsError(StoreError):
+    """The run directory is not empty, and neither resume nor overwrite was asked for."""
+
+
+class RunMismatchError(StoreError):
+    """The run directory belongs to another input or configuration; the message says what differs."""
+
+
+class RunLockedError(StoreError):
+    """Another process works on the run directory."""
+
+
+class RunIncompleteError(StoreError):
+    """The run has not finished, or did not keep what is asked for."""
+
+
+class RunCorruptError(StoreError):
+    """A file of the run directory fails its checksum or cannot be parsed; the message names it."""
+
+
+class FormatError(Da3StreamError):
+    """A trajectory, calibration or model file cannot be read; the message names file and line."""
+
+
+class MissingDependencyError(Da3StreamError):
+    """An optional package or a system library is not installed; the message says how to install it."""

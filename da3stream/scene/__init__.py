@@ -1,0 +1,11 @@
+"""The data types that flow between the stages; see DESIGN section "Data types"."""
+
+from da3stream.scene.block import FrameBlock
+from da3stream.scene.chunk import Chunk
+from da3stream.scene.frame import Frame
+from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
+from da3stream.scene.prediction import KnownCameras, Prediction
+from da3stream.scene.submap import Submap
+from da3stream.scene.trajectory import Trajectory
+
+__all__ = ["Chunk", "Frame", "FrameBlock", "KnownCameras", "PoseGraph", "Prediction", "Submap", "SubmapEdge", "Trajectory"]

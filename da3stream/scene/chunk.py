@@ -1,0 +1,31 @@
+"""The plan of one chunk: which frames are reconstructed together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Which frames are reconstructed together. A plan: it holds frame indices, no pixels."""
+
+    index: int
+    """Position among all chunks, from 0."""
+    scale: int = 1
+    """Spacing of the frames: 1 for fine chunks, s for coarse ones over every s-th frame."""
+    context: tuple[int, ...]
+    """Indices of the frames that an earlier chunk already reconstructed."""
+    new: tuple[int, ...]
+    """Indices of the frames that this chunk is the first to see, and therefore owns."""
+
+    def __post_init__(self) -> None:
+        frames = self.context + self.new
+        if not frames:
+            raise ValueError("a chunk needs at least one frame")
+        if len(set(frames)) != len(frames):
+            raise ValueError(f"a frame appears twice in chunk {self.index}: {frames}")
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Indices of all its frames, in the order in which a submap holds them: context, then new."""
+        return self.context + self.new

@@ -1,0 +1,46 @@
+"""One selected image of the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.scene._checks import check_array, describe_arrays
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Frame:
+    """One selected image of the input, at processing resolution."""
+
+    index: int
+    """Position among the selected frames, from 0, without gaps."""
+    source_index: int
+    """Position in the source: number of the decoded video frame or of the listed image, from 0."""
+    timestamp_s: float
+    """Presentation time in seconds."""
+    image: NDArray[np.uint8] = field(repr=False)
+    """(H, W, 3) uint8 RGB at processing resolution."""
+    name: str | None = None
+    """File name for outputs that list images (`000123.jpg`); None: made from `source_index`."""
+    original_size: tuple[int, int] | None = None
+    """(width, height) in pixels of the user's image, upright; None: the size of `image`."""
+
+    def __post_init__(self) -> None:
+        check_array("image", self.image, (None, None, 3), np.uint8)
+        if self.index < 0 or self.source_index < 0:
+            raise ValueError(f"indices must be >= 0, got {self.index} and {self.source_index}")
+
+    def __repr__(self) -> str:
+        shown: dict[str, Any] = {"image": self.image}
+        return (
+            f"Frame(index={self.index}, source_index={self.source_index}, timestamp_s={self.timestamp_s:.6f}, "
+            f"{describe_arrays(**shown)})"
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of `image`."""
+        return self.image.shape[1], self.image.shape[0]

@@ -1,0 +1,91 @@
+"""The one streaming interface that every output format implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from da3stream.config import OutputConfig
+from da3stream.scene import FrameBlock
+from da3stream.source.base import HasOriginals
+
+
+class PendingFile(Protocol):
+    """A file under a temporary name. Until `commit` nothing is visible under its own name."""
+
+    stream: BinaryIO
+    """Binary, seekable."""
+
+    def commit(self) -> None:
+        """Close, make durable and give it its name, replacing an older one."""
+        ...
+
+    def abort(self) -> None:
+        """Close and remove."""
+        ...
+
+
+class PendingFolder(Protocol):
+    """A folder under a temporary name, for native code that insists on writing files itself."""
+
+    path: Path
+
+    def commit(self) -> None:
+        """Make its files durable and give the folder its name, replacing an older one."""
+        ...
+
+    def abort(self) -> None:
+        """Remove it."""
+        ...
+
+
+class Outputs(Protocol):
+    """Where writers put files; paths are relative to the run directory (`pcd/combined_pcd.ply`)."""
+
+    def file(self, path: str) -> PendingFile:
+        """Begin a file."""
+        ...
+
+    def folder(self, path: str) -> PendingFolder:
+        """Begin a folder."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriterContext:
+    """What a writer may know beside the frames."""
+
+    outputs: Outputs
+    config: OutputConfig
+    frames: int
+    """Number of frames that will come."""
+    is_metric: bool
+    """World unit is metres."""
+    timestamps_are_synthetic: bool
+    """Timestamps are made up from the frame index."""
+    originals: HasOriginals | None
+    """Reads the user's images a second time; None: not possible."""
+
+
+class Writer(ABC):
+    """Writes one format. `add` is called once a block, in order, then `finish` once; `abort` instead if anything fails.
+
+    A subclass opens its pending files in `__init__` and keeps no block after `add` returns.
+    """
+
+    def __init__(self, context: WriterContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    def add(self, block: FrameBlock) -> None:
+        """Write the frames of one block."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Publish what was written. Nothing is visible in the run directory before."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Remove what was begun."""
