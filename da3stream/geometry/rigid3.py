@@ -50,4 +50,4 @@ def mean_rotation(rotations: NDArray[Any], weights: NDArray[Any]) -> Array:
 def rotation_angle(rotations: NDArray[Any]) -> Array:
     """(...) angles in radians of (..., 3, 3) rotations."""
     flat = rotations.reshape(-1, 3, 3)
-    return Rotation.from_matrix(flat).magnitude().reshape(rotations.shape[:-2])
+    return np.asarray(Rotation.from_matrix(flat).magnitude()).reshape(rotations.shape[:-2])

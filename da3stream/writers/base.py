@@ -70,7 +70,10 @@ class WriterContext:
 
 
 class Writer(ABC):
-    """Writes one format. `add` is called once a block, in order, then `finish` once; `abort` instead if anything fails.
+    """Writes one format.
+
+    `add` is called once a block, in order, then `finish` once. If anything fails, here or elsewhere, `abort`
+    is called; it may also be called twice, and after `finish`, whose files it leaves alone.
 
     A subclass opens its pending files in `__init__` and keeps no block after `add` returns.
     """

@@ -1,0 +1,103 @@
+"""Dense depth of a chunk with known cameras: optical flow and a plane sweep, fused and checked between frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.errors import EstimationError
+from da3stream.estimation.classical.dense.depth_range import DepthRange, depth_ranges
+from da3stream.estimation.classical.dense.fill import fill
+from da3stream.estimation.classical.dense.flow import estimates_from_flow
+from da3stream.estimation.classical.dense.fusion import combine, cross_check
+from da3stream.estimation.classical.dense.maps import DenseMaps, Estimate, SparseDepth
+from da3stream.estimation.classical.dense.neighbours import flow_pairs, measure_parallax, sweep_sources
+from da3stream.estimation.classical.dense.sweep import normalised, sweep_estimate
+from da3stream.estimation.classical.dense.views import Views, small_views
+
+WORKERS = 2
+
+
+def dense_depth(
+    images: NDArray[np.uint8],
+    intrinsics: NDArray[np.float64],
+    cam_from_submap: NDArray[np.float64],
+    *,
+    sparse: SparseDepth | None = None,
+) -> DenseMaps:
+    """Depth and confidence of every pixel, at a long side of at most 336 pixels.
+
+    A pure function of its arguments: the result does not depend on the number of threads.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB, in the order in which they were taken.
+        intrinsics: (N, 3, 3) in pixels of `images`; the centre of the top-left pixel is (0.5, 0.5).
+        cam_from_submap: (N, 3, 4) submap to camera (OpenCV axes), of any scale.
+        sparse: triangulated points, which tell the range of depths to search. Without them a fast optical flow does.
+
+    Raises:
+        EstimationError: shapes do not go together, or a camera is not finite.
+    """
+    _check(images, intrinsics, cam_from_submap, sparse)
+    views = small_views(images, intrinsics, cam_from_submap)
+    with _one_opencv_thread():
+        filled = _estimates(views, depth_ranges(views, sparse))
+    return DenseMaps(
+        depth=np.stack([1 / e.inverse_depth for e in filled]),
+        confidence=np.stack([e.confidence for e in filled]),
+        intrinsics=views.intrinsics,
+    )
+
+
+def _estimates(views: Views, ranges: Sequence[DepthRange]) -> list[Estimate]:
+    """The complete maps of all frames."""
+    frames = range(len(views))
+    parallax = measure_parallax(views, np.array([r.median for r in ranges]))
+    sources = [sweep_sources(parallax, i) for i in frames]
+    features = [normalised(grey) for grey in views.grey]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        swept = pool.map(partial(sweep_estimate, views, features), frames, sources, ranges)
+        by_flow = estimates_from_flow(views, flow_pairs(parallax), pool)
+        fused = list(pool.map(combine, ([*flow, sweep] for flow, sweep in zip(by_flow, swept, strict=True))))
+        checked = pool.map(lambda i: cross_check(views, i, sources[i].all, fused), frames)
+        return list(pool.map(fill, checked, views.grey, ranges))
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """OpenCV on one thread: frames run in parallel, and some of its algorithms split their work by thread count."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _check(
+    images: NDArray[np.uint8],
+    intrinsics: NDArray[np.float64],
+    cam_from_submap: NDArray[np.float64],
+    sparse: SparseDepth | None,
+) -> None:
+    """Raise EstimationError for arguments that do not go together."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or 0 in images.shape:
+        raise EstimationError(
+            "dense depth needs RGB images", got=f"{images.shape} {images.dtype}", expected="(N, H, W, 3) uint8, N > 0"
+        )
+    n = len(images)
+    for name, array, shape in (
+        ("intrinsics", intrinsics, (n, 3, 3)), ("cam_from_submap", cam_from_submap, (n, 3, 4)),
+    ):
+        if array.shape != shape:
+            raise EstimationError(f"{name} of dense depth have a wrong shape", got=array.shape, expected=shape)
+        if not np.isfinite(array).all():
+            raise EstimationError(f"{name} of dense depth are not all finite", got=array, expected="finite numbers")
+    if sparse is not None and len(sparse.depths) != n:
+        raise EstimationError("sparse depth is of other frames", got=f"{len(sparse.depths)} frames", expected=n)

@@ -1,0 +1,89 @@
+"""Depth from optical flow: DIS (Kroeger et al., ECCV 2016) and triangulation with known poses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.estimation.classical.dense.maps import Estimate
+from da3stream.estimation.classical.dense.triangulation import triangulate
+from da3stream.estimation.classical.dense.views import Rays, Views, pixel_centres
+
+BASE_ERROR_PX = 0.3
+MAX_EPIPOLAR_ERROR_PX = 1.5
+MAX_LOOP_ERROR_PX = 1.5
+MIN_PARALLAX_PX = 0.7
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FlowPair:
+    """Dense correspondence between two views, in both directions."""
+
+    forward_px: Float32
+    """(h, w, 2) displacement first -> second at the pixels of the first."""
+    backward_px: Float32
+    """(h, w, 2) displacement second -> first at the pixels of the second."""
+
+
+def estimates_from_flow(
+    views: Views, pairs: Sequence[tuple[int, int]], pool: ThreadPoolExecutor
+) -> list[list[Estimate]]:
+    """For each view, one estimate for every pair that it is in."""
+    found: list[list[Estimate]] = [[] for _ in range(len(views))]
+    for (first, second), both in zip(pairs, pool.map(lambda pair: pair_estimates(views, *pair), pairs), strict=True):
+        found[first].append(both[0])
+        found[second].append(both[1])
+    return found
+
+
+def pair_estimates(views: Views, first: int, second: int) -> tuple[Estimate, Estimate]:
+    """Depth of both views of a pair."""
+    flow = flow_between(views, first, second)
+    return (
+        flow_estimate(views, first, second, flow.forward_px, flow.backward_px),
+        flow_estimate(views, second, first, flow.backward_px, flow.forward_px),
+    )
+
+
+def flow_between(views: Views, first: int, second: int) -> FlowPair:
+    """DIS flow in both directions.
+
+    The finest scale is the image itself; the preset would stop at half of it. Measured on a drive: median error
+    2.9 % against 8.3 %, because the flow of neighbouring surfaces mixes at the coarse scale.
+    """
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(0)
+    a, b = views.grey[first], views.grey[second]
+    return FlowPair(forward_px=dis.calc(a, b, None), backward_px=dis.calc(b, a, None))
+
+
+def flow_estimate(views: Views, reference: int, source: int, there: Float32, back: Float32) -> Estimate:
+    """Depth of `reference` from the flow to `source` and back.
+
+    The localisation error is modelled as the root of the sum of squares of a constant, the distance from the
+    epipolar line (what moves by itself leaves it) and the forward-backward disagreement.
+    """
+    x, y = pixel_centres(views.size)
+    pair = views.pair(reference, source)
+    target_x, target_y = x + there[..., 0], y + there[..., 1]
+    found = triangulate(pair, Rays.at(pair, x, y), target_x, target_y)
+    half = np.float32(0.5)
+    returned = cv2.remap(
+        back, target_x - half, target_y - half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3)
+    )
+    loop = there + returned
+    loop_px = np.sqrt(loop[..., 0] ** 2 + loop[..., 1] ** 2)
+    usable = (
+        (found.residual_px < MAX_EPIPOLAR_ERROR_PX) & (loop_px < MAX_LOOP_ERROR_PX)
+        & (found.parallax_px > MIN_PARALLAX_PX)
+    )
+    error_px = np.sqrt(np.float32(BASE_ERROR_PX**2) + found.residual_px**2 + np.float32(0.25) * loop_px**2)
+    confidence = np.where(usable, found.parallax_px / error_px, np.float32(0))
+    return Estimate(inverse_depth=np.where(usable, found.inverse_depth, np.float32(0)), confidence=confidence)

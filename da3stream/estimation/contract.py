@@ -1,0 +1,64 @@
+"""What the pipeline hands to estimators and descriptors, and the checks of what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.config import EstimationConfig
+from da3stream.errors import EstimationError
+from da3stream.geometry.camera import rescale_intrinsics
+from da3stream.place.base import PlaceDescriptor
+from da3stream.scene import Frame, KnownCameras, Prediction
+
+
+def known_cameras_for(
+    frames: Sequence[Frame], config: EstimationConfig, settled: NDArray[np.float64] | None
+) -> KnownCameras | None:
+    """The user's intrinsics at processing resolution, else those that an earlier chunk settled, else None."""
+    if config.intrinsics is not None:
+        fx, fy, cx, cy = config.intrinsics
+        original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        matrices = [rescale_intrinsics(original, frame.original_size or frame.size, frame.size) for frame in frames]
+        return KnownCameras(intrinsics=np.stack(matrices))
+    if settled is not None:
+        return KnownCameras(intrinsics=np.repeat(settled[None], len(frames), axis=0))
+    return None
+
+
+def check_prediction(prediction: Prediction, name: str, frames: int) -> None:
+    """Raise EstimationError unless a prediction is one of `frames` frames with finite, proper cameras."""
+    problem = _problem(prediction, frames)
+    if problem:
+        raise EstimationError(f"the estimator {name!r} broke its contract: {problem}")
+
+
+def describe_frames(
+    descriptor: PlaceDescriptor | None, images: NDArray[np.uint8], indices: NDArray[Any]
+) -> NDArray[np.float32] | None:
+    """(M, dim) checked place descriptors; None without a descriptor."""
+    if descriptor is None:
+        return None
+    vectors = descriptor.describe(images, indices=indices)
+    if vectors.shape != (len(images), descriptor.dim) or not np.isfinite(vectors).all():
+        raise EstimationError(
+            f"the place descriptor {descriptor.name!r} broke its contract", got=f"shape {vectors.shape}",
+            expected=f"finite values of shape {(len(images), descriptor.dim)}",
+        )
+    return vectors
+
+
+def _problem(prediction: Prediction, frames: int) -> str | None:
+    if len(prediction.depth) != frames:
+        return f"{len(prediction.depth)} depth maps for {frames} frames"
+    if not (np.isfinite(prediction.cam_from_submap).all() and np.isfinite(prediction.intrinsics).all()):
+        return "a camera is not finite"
+    rotation = prediction.cam_from_submap[:, :, :3]
+    if np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation).min() < 0:
+        return "a rotation is not orthonormal"
+    if prediction.intrinsics[:, [0, 1], [0, 1]].min() <= 0:
+        return "a focal length is not positive"
+    return None

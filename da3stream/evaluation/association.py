@@ -1,0 +1,144 @@
+"""Which pose of the estimate belongs to which pose of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.errors import InputError
+from da3stream.evaluation.pose_sequence import PoseSequence
+
+Method = Literal["names", "timestamps", "index"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Association:
+    """Pairs of poses, in the order of the estimate. No pose occurs twice."""
+
+    method: Method
+    """What the pairs have in common: image names, times, or the position in the source."""
+    estimate_rows: NDArray[np.intp]
+    """(M,) rows of the estimate."""
+    truth_rows: NDArray[np.intp]
+    """(M,) rows of the truth."""
+
+    def __len__(self) -> int:
+        return len(self.estimate_rows)
+
+
+def associate(
+    estimate: PoseSequence, truth: PoseSequence, *, max_time_difference_s: float = 0.01
+) -> Association:
+    """Pair up two trajectories.
+
+    By image names where both sides have them and some agree; else by times where both have times; else by
+    position: row i of the truth is frame i of the source (KITTI).
+
+    Args:
+        estimate: one side.
+        truth: the other.
+        max_time_difference_s: largest difference of two times that count as the same moment.
+
+    Raises:
+        InputError: nothing fits together.
+    """
+    if estimate.names is not None and truth.names is not None:
+        by_name = _by_names(estimate.names, truth.names)
+        if len(by_name):
+            return by_name
+    if estimate.timestamp_s is not None and truth.timestamp_s is not None:
+        by_time = _by_timestamps(estimate.timestamp_s, truth.timestamp_s, max_time_difference_s)
+        if not len(by_time):
+            raise _no_common_time(estimate, truth, max_time_difference_s)
+        return by_time
+    if estimate.names is not None and truth.names is not None:
+        raise InputError(
+            "no image name occurs in both trajectories",
+            got=f"{estimate.names[0]!r}, ... and {truth.names[0]!r}, ...",
+        )
+    return _by_position(estimate, truth)
+
+
+def _by_names(estimate: tuple[str, ...], truth: tuple[str, ...]) -> Association:
+    """Equal paths; or else equal file names; or else equal file names without suffix."""
+    spellings: tuple[Callable[[str], str], ...] = (
+        str,
+        lambda name: PurePosixPath(name).name,
+        lambda name: PurePosixPath(name).stem,
+    )
+    found = _matches("names", (), ())
+    for spelling in spellings:
+        found = _equal_keys(
+            "names", [spelling(name) for name in estimate], [spelling(name) for name in truth]
+        )
+        if len(found):
+            break
+    return found
+
+
+def _by_timestamps(estimate: NDArray[Any], truth: NDArray[Any], tolerance: float) -> Association:
+    """Pairs each of which is the nearest to the other, and near enough."""
+    truth_of_estimate, estimate_of_truth = _nearest(estimate, truth), _nearest(truth, estimate)
+    rows = np.arange(len(estimate))
+    mutual = estimate_of_truth[truth_of_estimate] == rows
+    # Times of around 1e9 s in float64 are good to 1e-7 s: what is nominally the tolerance counts.
+    near = np.abs(truth[truth_of_estimate] - estimate) <= tolerance + 1e-6
+    kept = rows[mutual & near]
+    return _matches("timestamps", kept, truth_of_estimate[kept])
+
+
+def _nearest(times: NDArray[Any], others: NDArray[Any]) -> NDArray[np.intp]:
+    """(N,) row of the nearest of `others` (ascending) for each of `times`; the earlier one of two."""
+    after = np.clip(np.searchsorted(others, times), 1, max(len(others) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(others) - 1)
+    return np.where(times - others[before] <= others[after] - times, before, after)
+
+
+def _by_position(estimate: PoseSequence, truth: PoseSequence) -> Association:
+    found = _equal_keys("index", _source_index(estimate), _source_index(truth))
+    if not len(found):
+        raise InputError(
+            "the two trajectories have no frame in common",
+            got=f"frames {_span(_source_index(estimate))} and {_span(_source_index(truth))}",
+        )
+    return found
+
+
+def _source_index(poses: PoseSequence) -> list[int]:
+    return list(range(len(poses))) if poses.source_index is None else [int(i) for i in poses.source_index]
+
+
+def _equal_keys(method: Method, estimate: list[Any], truth: list[Any]) -> Association:
+    """Pairs of equal keys; none at all if a key is ambiguous on one side."""
+    row_of = {key: row for row, key in enumerate(truth)}
+    if len(row_of) < len(truth) or len(set(estimate)) < len(estimate):
+        return _matches(method, (), ())
+    rows = [(row, row_of[key]) for row, key in enumerate(estimate) if key in row_of]
+    return _matches(method, [a for a, _ in rows], [b for _, b in rows])
+
+
+def _matches(method: Method, estimate_rows: Any, truth_rows: Any) -> Association:
+    return Association(
+        method=method,
+        estimate_rows=np.array(estimate_rows, dtype=np.intp),
+        truth_rows=np.array(truth_rows, dtype=np.intp),
+    )
+
+
+def _span(values: Any) -> str:
+    return f"{values[0]} to {values[-1]}"
+
+
+def _no_common_time(estimate: PoseSequence, truth: PoseSequence, tolerance: float) -> InputError:
+    made_up = " (made up from the frame numbers)" if estimate.timestamps_are_synthetic else ""
+    return InputError(
+        f"no pose of the estimate lies within {tolerance:g} s of one of the truth",
+        got=f"times {_span(estimate.timestamp_s)} s{made_up} and {_span(truth.timestamp_s)} s",
+        hint="Both sides need the same clock; --max-time-difference bridges different frame rates.",
+    )

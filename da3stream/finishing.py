@@ -1,0 +1,158 @@
+"""The finishing pass: a pure function of the run directory. Placement, assembly and the outputs, without inference."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from da3stream.assembly import AssembledCameras, PlacedSubmap, assemble
+from da3stream.config import OutputConfig
+from da3stream.geometry.sim3 import Sim3
+from da3stream.optimisation import place_submap
+from da3stream.progress import Progress, ProgressCallback
+from da3stream.scene import FrameBlock, Trajectory
+from da3stream.source.base import HasOriginals
+from da3stream.store import ChunkRecord, Run
+from da3stream.writers import WriterContext, create_writers
+
+
+class PlacedMap:
+    """All submaps of a run, or of its beginning, where they lie in the world. Holds cameras, no pixels.
+
+    Submap k is placed by what submaps <= k say, so a map of a prefix is a prefix of the map.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.submaps: list[PlacedSubmap] = []
+        self._world_from: list[Sim3] = []
+        self._first_new: list[int] = []
+
+    @classmethod
+    def of(cls, run: Run) -> PlacedMap:
+        """The map of everything that is stored."""
+        placed = cls(run)
+        for index in range(len(run.chunks)):
+            placed.add(index)
+        return placed
+
+    def add(self, index: int) -> None:
+        """Place the next submap; its edges are stored."""
+        chunk = self._run.chunks[index].chunk
+        cameras = self._run.cameras(index)["cam_from_submap"]
+        if index == 0:
+            world_from_submap = Sim3(rotation=cameras[0, :, :3], translation=cameras[0, :, 3])
+        else:
+            world_from_submap = place_submap(list(self._run.edges[index].values()), self._world_from)
+        self._world_from.append(world_from_submap)
+        self._first_new.append(chunk.new[0])
+        self.submaps.append(
+            PlacedSubmap(
+                chunk=chunk, world_from_submap=world_from_submap, cam_from_submap=cameras,
+                depth_ratio=self._depth_ratio(index),
+            )
+        )
+
+    def assemble(self, frames: Sequence[int]) -> AssembledCameras:
+        """Blended cameras of consecutive frames."""
+        wanted = set(frames)
+        owner = bisect.bisect_right(self._first_new, min(frames)) - 1
+        covering = itertools.takewhile(
+            lambda placed: not wanted.isdisjoint(placed.chunk.frames), itertools.islice(self.submaps, owner, None)
+        )
+        return assemble(frames, covering)
+
+    def _depth_ratio(self, index: int) -> dict[int, float]:
+        """Context frame -> its depth in the owner over its depth here, from submap to submap along the chain."""
+        if index == 0:
+            return {}
+        earlier = self.submaps[index - 1].depth_ratio
+        evidence = self._run.edges[index][index - 1].evidence
+        return {
+            frame: earlier.get(frame, 1.0) * ratio
+            for frame, ratio in zip(evidence["frames"], evidence["depth_ratios"], strict=True)
+        }
+
+
+def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
+    """The trajectory of all stored frames."""
+    records = [run.chunks[index] for index in range(len(run.chunks))]
+    return Trajectory(
+        index=np.concatenate([np.array(record.chunk.new, dtype=np.int64) for record in records]),
+        timestamp_s=np.concatenate([record.frames.timestamp_s for record in records]),
+        world_from_cam=np.concatenate(
+            [placed.assemble(record.chunk.new).world_from_cam for record in records]
+        ),
+        intrinsics=np.concatenate(
+            [run.cameras(r.chunk.index)["image_intrinsics"][len(r.chunk.context) :] for r in records]
+        ),
+        submap=np.concatenate(
+            [np.full(len(record.chunk.new), record.chunk.index, dtype=np.int64) for record in records]
+        ),
+    )
+
+
+def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
+    """The finished frames that one chunk owns, with their pixels."""
+    record, submap = run.chunks[index], run.submap(index)
+    own = slice(len(record.chunk.context), None)
+    cameras = placed.assemble(record.chunk.new)
+    scale = cameras.depth_scale.astype(np.float32)[:, None, None]
+    full = run.full_depth(index)
+    table = record.frames
+    confidence = submap.confidence[own]
+    if submap.sky is not None:
+        confidence = np.where(submap.sky[own], np.float32(0), confidence)
+    return FrameBlock(
+        submap=index, index=np.array(record.chunk.new, dtype=np.int64), source_index=table.source_index,
+        timestamp_s=table.timestamp_s, names=table.names, original_size=table.original_size,
+        images=run.images(index), world_from_cam=cameras.world_from_cam,
+        intrinsics=submap.image_intrinsics[own], depth=submap.depth[own] * scale, confidence=confidence,
+        depth_intrinsics=submap.intrinsics[own],
+        full_depth=None if full is None else full.depth * scale,
+        full_confidence=None if full is None else full.confidence,
+    )
+
+
+def write_outputs(
+    run: Run,
+    placed: PlacedMap,
+    names: Sequence[str],
+    config: OutputConfig,
+    *,
+    originals: HasOriginals | None,
+    progress: ProgressCallback,
+) -> None:
+    """Stream all finished frames through the writers of these formats. Nothing appears unless all of it was written."""
+    records = [run.chunks[index] for index in range(len(run.chunks))]
+    frames = sum(len(record.chunk.new) for record in records)
+    context = WriterContext(
+        outputs=run, config=config, frames=frames, is_metric=records[0].is_metric,
+        timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"], originals=originals,
+    )
+    writers = create_writers(names, context)
+    try:
+        for block in _reported(run, placed, records, frames, progress):
+            for writer in writers:
+                writer.add(block)
+        for writer in writers:
+            writer.finish()
+    except BaseException:
+        for writer in writers:
+            writer.abort()
+        raise
+
+
+def _reported(
+    run: Run, placed: PlacedMap, records: Sequence[ChunkRecord], frames: int, progress: ProgressCallback
+) -> Iterator[FrameBlock]:
+    done = 0
+    for number, record in enumerate(records, start=1):
+        yield block_of(run, placed, record.chunk.index)
+        done += len(record.chunk.new)
+        progress(
+            Progress(stage="outputs", chunk=number, chunks=len(records), frames=done, frames_total=frames)
+        )

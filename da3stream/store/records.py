@@ -1,0 +1,123 @@
+"""What the journal says, as types; and the types as journal lines."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.geometry.sim3 import Sim3
+from da3stream.scene import Chunk, Frame, SubmapEdge
+from da3stream.store.journal import Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FrameTable:
+    """What is known of the frames that one chunk owns, beside their pixels. Row i belongs to `chunk.new[i]`."""
+
+    source_index: NDArray[np.int64]
+    """(M,)"""
+    timestamp_s: NDArray[np.float64]
+    """(M,)"""
+    names: tuple[str, ...]
+    original_size: NDArray[np.int64]
+    """(M, 2) width, height."""
+    crc32: NDArray[np.int64]
+    """(M,) of the pixels at processing resolution."""
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame]) -> FrameTable:
+        """The table of some frames."""
+        return cls(
+            source_index=np.array([frame.source_index for frame in frames], dtype=np.int64),
+            timestamp_s=np.array([frame.timestamp_s for frame in frames], dtype=np.float64),
+            names=tuple(frame.name or f"{frame.source_index:06d}.jpg" for frame in frames),
+            original_size=np.array([frame.original_size or frame.size for frame in frames], dtype=np.int64),
+            crc32=np.array([image_crc32(frame.image) for frame in frames], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ChunkRecord:
+    """One finished chunk."""
+
+    chunk: Chunk
+    frames: FrameTable
+    image_size: tuple[int, int]
+    """(width, height) of the processing-resolution images."""
+    is_metric: bool
+    files: dict[str, int]
+    """Path -> CRC-32."""
+    settled_intrinsics: NDArray[np.float64] | None = None
+    """(3, 3) in pixels of the processing-resolution images, if this chunk settled them for all later ones."""
+    warnings: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of its journal line."""
+        table = self.frames
+        return {
+            "index": self.chunk.index, "scale": self.chunk.scale,
+            "context": list(self.chunk.context), "new": list(self.chunk.new),
+            "source_index": table.source_index.tolist(), "timestamp_s": table.timestamp_s.tolist(),
+            "names": list(table.names), "original_size": table.original_size.tolist(), "crc32": table.crc32.tolist(),
+            "image_size": list(self.image_size), "is_metric": self.is_metric,
+            "settled_intrinsics": None if self.settled_intrinsics is None else self.settled_intrinsics.tolist(),
+            "files": self.files, "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def parse(cls, event: Event) -> ChunkRecord:
+        """The record of a journal line."""
+        table = FrameTable(
+            source_index=np.array(event["source_index"], dtype=np.int64),
+            timestamp_s=np.array(event["timestamp_s"], dtype=np.float64),
+            names=tuple(event["names"]),
+            original_size=np.array(event["original_size"], dtype=np.int64).reshape(-1, 2),
+            crc32=np.array(event["crc32"], dtype=np.int64),
+        )
+        chunk = Chunk(
+            index=event["index"], scale=event["scale"], context=tuple(event["context"]), new=tuple(event["new"])
+        )
+        width, height = event["image_size"]
+        settled = event["settled_intrinsics"]
+        return cls(
+            chunk=chunk, frames=table, image_size=(width, height), is_metric=event["is_metric"],
+            settled_intrinsics=None if settled is None else np.array(settled),
+            files=dict(event["files"]), warnings=tuple(event["warnings"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndOfStream:
+    """The source has ended."""
+
+    frames: int
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+    """What the source lost or repaired."""
+
+
+def edge_fields(edge: SubmapEdge) -> dict[str, Any]:
+    """The fields of an edge's journal line."""
+    return {
+        "a": edge.a, "b": edge.b, "kind": edge.kind, "scale": float(edge.a_from_b.scale),
+        "rotation": edge.a_from_b.rotation.tolist(), "translation": edge.a_from_b.translation.tolist(),
+        "information": edge.information.tolist(), "evidence": dict(edge.evidence),
+    }
+
+
+def parse_edge(event: Event) -> SubmapEdge:
+    """The edge of a journal line."""
+    transform = Sim3(scale=event["scale"], rotation=event["rotation"], translation=event["translation"])
+    return SubmapEdge(
+        a=event["a"], b=event["b"], kind=event["kind"], a_from_b=transform,
+        information=np.array(event["information"]), evidence=event["evidence"],
+    )
+
+
+def image_crc32(image: NDArray[np.uint8]) -> int:
+    """CRC-32 of an image's pixels."""
+    return zlib.crc32(np.ascontiguousarray(image).data)

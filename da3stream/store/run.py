@@ -1,0 +1,386 @@
+"""The run directory: everything that a run knows, durable from one chunk to the next."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.errors import RunCorruptError, RunExistsError, RunLockedError, RunMismatchError, StoreError
+from da3stream.scene import Chunk, Frame, Prediction, Submap, SubmapEdge, Trajectory
+from da3stream.store.descriptor_file import decode_descriptors, encode_descriptors
+from da3stream.store.files import SCRATCH, PendingFile, PendingFolder, RunFiles
+from da3stream.store.frame_file import decode_frames, encode_frames
+from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
+from da3stream.store.journal import JOURNAL, Journal
+from da3stream.store.records import ChunkRecord, EndOfStream, FrameTable, edge_fields, image_crc32, parse_edge
+from da3stream.store.submap_file import decode_submap, encode_submap, read_cameras, reduce_prediction
+from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
+
+MANIFEST = "run.json"
+LOCK = "lock"
+TRAJECTORY = "trajectory.safetensors"
+FORMAT = "da3stream run"
+VERSION = 1
+OWN_FOLDERS = ("submaps", "frames", "full_depth", "descriptors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What a run is asked to do; resuming compares it with what the run directory was made for."""
+
+    config: Mapping[str, Any]
+    """Resolved options, JSON values."""
+    source: str
+    """Identity of the source's content and selection."""
+    input: str | None
+    """Path or URL of the input as given, to open it again; None for a source object."""
+    model: str
+    """Name of the estimator."""
+    timestamps_are_synthetic: bool
+    """Timestamps are made up from the frame index."""
+
+
+class Run:
+    """A run directory that this process has locked. Use `open_run`, or `open_existing`."""
+
+    def __init__(self, files: RunFiles, lock: int, manifest: dict[str, Any]) -> None:
+        self.files, self.manifest = files, manifest
+        self._lock = lock
+        self._journal = Journal(files)
+        self.chunks: dict[int, ChunkRecord] = {}
+        self.edges: dict[int, dict[int, SubmapEdge]] = {}
+        """Edges by chunk index: [later][earlier]."""
+        self.end_of_stream: EndOfStream | None = None
+        self.outputs: set[str] = set()
+        for event in self._journal.read():
+            self._replay(event)
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock)
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.files.root
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything up to the end of the source is stored, so that it need not be decoded again."""
+        return (
+            self.end_of_stream is not None
+            and all(self.is_intact(record) for record in self.chunks.values())
+            and all(index - 1 in self.edges.get(index, {}) for index in range(1, len(self.chunks)))
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all outputs were written."""
+        return self.manifest["status"] == "finished"
+
+    # What was recorded ------------------------------------------------------------------------------------------------
+
+    def has_chunk(self, chunk: Chunk, new_frames: Sequence[Frame]) -> bool:
+        """Whether this chunk is stored, intact and made of these very frames.
+
+        Raises:
+            RunMismatchError: it is stored, but was made of other frames.
+        """
+        record = self.chunks.get(chunk.index)
+        if record is None:
+            return False
+        crcs = [image_crc32(frame.image) for frame in new_frames]
+        if record.chunk != chunk or record.frames.crc32.tolist() != crcs:
+            raise RunMismatchError(
+                f"the input decodes to other frames than those of chunk {chunk.index} in {self.root}",
+                hint="Give the original input, or start again with --overwrite.",
+            )
+        return self.is_intact(record)
+
+    def is_intact(self, record: ChunkRecord) -> bool:
+        """Whether the files of a chunk are there and match their checksums."""
+        try:
+            return all(zlib.crc32(self.files.read(path)) == crc for path, crc in record.files.items())
+        except RunCorruptError:
+            return False
+
+    def submap(self, index: int) -> Submap:
+        """A stored submap. RunCorruptError if its file is missing or damaged."""
+        record = self.chunks[index]
+        return decode_submap(self._read(record, submap_path(index)), record.chunk, record.is_metric)
+
+    def cameras(self, index: int) -> dict[str, NDArray[np.float64]]:
+        """`cam_from_submap` and `image_intrinsics` of a stored submap, without its pixels."""
+        return read_cameras(self.files.path(submap_path(index)))
+
+    def images(self, index: int) -> NDArray[np.uint8]:
+        """(M, H, W, 3) RGB images of the frames that a chunk owns."""
+        return decode_frames(self._read(self.chunks[index], frames_path(index)))
+
+    def full_depth(self, index: int) -> FullDepth | None:
+        """Full-size depth of the frames that a chunk owns, if it was kept."""
+        path = full_depth_path(index)
+        record = self.chunks[index]
+        return decode_full_depth(self._read(record, path)) if path in record.files else None
+
+    def descriptors(self, index: int) -> NDArray[np.float32] | None:
+        """(M, dim) place descriptors of the frames that a chunk owns, if they were made."""
+        path = descriptors_path(index)
+        record = self.chunks[index]
+        return decode_descriptors(self._read(record, path)) if path in record.files else None
+
+    # Recording --------------------------------------------------------------------------------------------------------
+
+    def put_chunk(
+        self,
+        chunk: Chunk,
+        new_frames: Sequence[Frame],
+        prediction: Prediction,
+        *,
+        keep_full: bool,
+        descriptors: NDArray[np.float32] | None = None,
+    ) -> Submap:
+        """Store a prediction, and the (M, dim) place descriptors of the new frames if there are any.
+
+        Returns the submap as a later reader will see it.
+        """
+        image_size = new_frames[0].size
+        submap = reduce_prediction(chunk, prediction, image_size)
+        contents = {submap_path(chunk.index): encode_submap(submap), frames_path(chunk.index): encode_frames(new_frames)}
+        if keep_full:
+            contents[full_depth_path(chunk.index)] = encode_full_depth(prediction, len(chunk.context))
+        if descriptors is not None:
+            contents[descriptors_path(chunk.index)] = encode_descriptors(descriptors)
+        for path, content in contents.items():
+            self.files.write(path, content)
+        record = ChunkRecord(
+            chunk=chunk, frames=FrameTable.of(new_frames), image_size=image_size, is_metric=prediction.is_metric,
+            settled_intrinsics=prediction.settled_intrinsics, warnings=prediction.warnings,
+            files={path: zlib.crc32(content) for path, content in contents.items()},
+        )
+        self._journal.append("chunk", **record.fields())
+        self.chunks[chunk.index] = record
+        return decode_submap(contents[submap_path(chunk.index)], chunk, prediction.is_metric)
+
+    def put_edge(self, edge: SubmapEdge) -> None:
+        """Record a measured edge."""
+        self._journal.append("edge", **edge_fields(edge))
+        self.edges.setdefault(edge.b, {})[edge.a] = edge
+
+    def end_stream(self, frames: int, warnings: Sequence[str]) -> None:
+        """Record that the source has ended."""
+        self._journal.append("end_of_stream", frames=frames, warnings=list(warnings))
+        self.end_of_stream = EndOfStream(frames=frames, warnings=tuple(warnings))
+
+    def put_trajectory(self, trajectory: Trajectory) -> None:
+        """Store the final trajectory."""
+        self.files.write(TRAJECTORY, encode_trajectory(trajectory))
+
+    def trajectory(self) -> Trajectory:
+        """The trajectory of a finished run."""
+        return decode_trajectory(self.files.read(TRAJECTORY))
+
+    def file(self, path: str) -> PendingFile:
+        """Begin an output file."""
+        self._announce(path)
+        return self.files.file(path)
+
+    def folder(self, path: str) -> PendingFolder:
+        """Begin an output folder."""
+        self._announce(path)
+        return self.files.folder(path)
+
+    def write_manifest(self, **changes: Any) -> None:
+        """Change entries of run.json, durably."""
+        self.manifest = {**self.manifest, **changes}
+        self.files.write(MANIFEST, json.dumps(self.manifest, indent=2, allow_nan=False).encode() + b"\n")
+
+    def drop_intermediate(self) -> None:
+        """Remove everything but the outputs and the manifest (`--keep none`)."""
+        for folder in OWN_FOLDERS:
+            self.files.remove(folder)
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _announce(self, path: str) -> None:
+        """Outputs are journaled before they appear, so that --overwrite knows what is ours."""
+        if path not in self.outputs:
+            self._journal.append("output", path=path)
+            self.outputs.add(path)
+
+    def _read(self, record: ChunkRecord, path: str) -> bytes:
+        content = self.files.read(path)
+        if zlib.crc32(content) != record.files[path]:
+            raise RunCorruptError(
+                f"{path} of the run {self.root} fails its checksum", hint="Run again with --resume to make it anew."
+            )
+        return content
+
+    def _replay(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "chunk":
+                record = ChunkRecord.parse(event)
+                self.chunks[record.chunk.index] = record
+            case "edge":
+                edge = parse_edge(event)
+                self.edges.setdefault(edge.b, {})[edge.a] = edge
+            case "end_of_stream":
+                self.end_of_stream = EndOfStream(frames=event["frames"], warnings=tuple(event["warnings"]))
+            case "output":
+                self.outputs.add(event["path"])
+            case other:
+                raise RunCorruptError(f"{self.root / JOURNAL} holds the unknown event {other!r}")
+
+
+def submap_path(index: int) -> str:
+    """Where the submap of a chunk lies."""
+    return f"submaps/{index:06d}.safetensors"
+
+
+def frames_path(index: int) -> str:
+    """Where the images of a chunk's new frames lie."""
+    return f"frames/{index:06d}.zip"
+
+
+def full_depth_path(index: int) -> str:
+    """Where the full-size depth of a chunk's new frames lies."""
+    return f"full_depth/{index:06d}.safetensors"
+
+
+def descriptors_path(index: int) -> str:
+    """Where the place descriptors of a chunk's new frames lie."""
+    return f"descriptors/{index:06d}.safetensors"
+
+
+# Opening --------------------------------------------------------------------------------------------------------------
+
+
+def open_run(root: Path, request: RunRequest, *, version: str, resume: bool = False, overwrite: bool = False) -> Run:
+    """Start a run in a new or empty folder, or continue one.
+
+    Args:
+        root: the run directory.
+        request: what is to be done.
+        version: of da3stream, for the manifest.
+        resume: continue what is there; a missing or empty folder is a fresh start.
+        overwrite: remove an older run's files first (nothing else).
+
+    Raises:
+        RunExistsError: the folder is not empty, and neither was asked for, or it is no run directory.
+        RunMismatchError: what is there was made of another input or configuration.
+        RunLockedError: another process works on it.
+    """
+    if root.exists() and not root.is_dir():
+        raise RunExistsError(f"{root} is a file", expected="a folder for the run")
+    occupied = root.is_dir() and any(path.name != LOCK for path in root.iterdir())
+    if occupied and not (resume or overwrite):
+        raise RunExistsError(
+            f"the run directory {root} is not empty",
+            hint="Add --resume to continue it, --overwrite to start again, or name another one.",
+        )
+    if occupied and not (root / MANIFEST).exists():
+        raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
+    root.mkdir(parents=True, exist_ok=True)
+    lock = _lock(root)
+    try:
+        files = RunFiles(root)
+        files.clean_scratch()
+        if occupied and overwrite and not resume:
+            _empty(files)
+            occupied = False
+        if occupied:
+            manifest = _read_manifest(files)
+            _check_same(root, manifest, request)
+        else:
+            manifest = _new_manifest(request, version)
+        run = Run(files, lock, manifest)
+        if not occupied:
+            run.write_manifest()
+        return run
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def open_existing(root: Path) -> Run:
+    """Open a run directory as it is, for exports.
+
+    Raises:
+        StoreError: there is none.
+        RunLockedError: another process works on it.
+    """
+    if not (root / MANIFEST).is_file():
+        raise StoreError(f"{root} is no run directory", expected=f"a folder with {MANIFEST}, as `da3stream run` makes it")
+    lock = _lock(root)
+    try:
+        files = RunFiles(root)
+        files.clean_scratch()
+        return Run(files, lock, _read_manifest(files))
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _lock(root: Path) -> int:
+    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise RunLockedError(f"another process works on {root}", hint="Wait for it, or stop it.") from None
+    return descriptor
+
+
+def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT, "version": VERSION, "da3stream": version, "status": "running", "model": request.model,
+        "input": request.input, "source": request.source,
+        "timestamps_are_synthetic": request.timestamps_are_synthetic, "config": dict(request.config),
+    }
+
+
+def _read_manifest(files: RunFiles) -> dict[str, Any]:
+    try:
+        manifest = json.loads(files.read(MANIFEST))
+    except ValueError as error:
+        raise RunCorruptError(f"{files.root / MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "config" not in manifest:
+        raise RunCorruptError(f"{files.root / MANIFEST} is no manifest of a run")
+    if manifest.get("version") != VERSION:
+        raise RunMismatchError(
+            f"{files.root} was made by another version of da3stream", got=manifest.get("version"), expected=VERSION
+        )
+    return manifest
+
+
+def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) -> None:
+    differences = [
+        f"{name} (was {manifest['config'].get(name)!r}, now {request.config.get(name)!r})"
+        for name in sorted({*manifest["config"], *request.config})
+        if manifest["config"].get(name) != request.config.get(name)
+    ]
+    if manifest["model"] != request.model:
+        differences.append(f"model (was {manifest['model']!r}, now {request.model!r})")
+    if manifest["source"] != request.source:
+        differences.append("the input or which of its frames are selected")
+    if differences:
+        raise RunMismatchError(
+            f"{root} was made with other settings: {'; '.join(differences)}",
+            hint="Give the same ones to resume, or start again with --overwrite.",
+        )
+
+
+def _empty(files: RunFiles) -> None:
+    """Remove what the journal and the manifest list; whatever else lies there stays."""
+    ours = [event["path"] for event in Journal(files).read() if event["event"] == "output"]
+    for path in (*ours, *OWN_FOLDERS, SCRATCH, TRAJECTORY, JOURNAL, MANIFEST):
+        files.remove(path)

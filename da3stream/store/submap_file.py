@@ -1,0 +1,110 @@
+"""A submap as bytes: depth float16 and confidence uint8 at a third of the image size, cameras float64, in safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from da3stream.errors import RunCorruptError
+from da3stream.geometry.camera import rescale_intrinsics, subsample_intrinsics
+from da3stream.scene import Chunk, Prediction, Submap
+
+REDUCTION = 3
+
+
+def reduce_prediction(chunk: Chunk, prediction: Prediction, image_size: tuple[int, int]) -> Submap:
+    """What is kept of a prediction: every k-th pixel of the depth maps, so that they have about a third of the image's size.
+
+    Pixels are picked, not averaged: an average across a depth edge is a point that is nowhere.
+
+    Args:
+        chunk: the plan of the prediction.
+        prediction: of the chunk's frames, in their order.
+        image_size: (width, height) of the processing-resolution images.
+    """
+    height, width = prediction.depth.shape[1:]
+    step = max(1, round(REDUCTION * width / image_size[0]))
+    pick = slice(step // 2, None, step)
+    usable = np.isfinite(prediction.depth) & (prediction.depth > 0) & np.isfinite(prediction.confidence)
+    confidence = np.where(usable, np.maximum(prediction.confidence, 0.0), 0.0)
+    return Submap(
+        chunk=chunk,
+        depth=np.where(usable, prediction.depth, 0.0)[:, pick, pick].astype(np.float32),
+        confidence=confidence[:, pick, pick].astype(np.float32),
+        cam_from_submap=np.asarray(prediction.cam_from_submap, dtype=np.float64),
+        intrinsics=subsample_intrinsics(prediction.intrinsics, step),
+        image_intrinsics=rescale_intrinsics(prediction.intrinsics, (width, height), image_size),
+        is_metric=prediction.is_metric,
+        sky=None if prediction.sky is None else prediction.sky[:, pick, pick],
+    )
+
+
+def encode_submap(submap: Submap) -> bytes:
+    """Bytes of a submap. Depth is relative to its median, so that no scale over- or underflows float16.
+
+    Confidence c becomes 0 for 0 and otherwise 1 .. 255 by c / (c + median): monotonic at any scale.
+    """
+    positive = submap.depth[submap.depth > 0]
+    depth_unit = float(np.median(positive)) if positive.size else 1.0
+    sure = submap.confidence[submap.confidence > 0]
+    confidence_unit = float(np.median(sure)) if sure.size else 1.0
+    relative = np.clip(submap.depth / depth_unit, 0, 6e4)
+    # Below the smallest normal float16 precision is lost, and zero would turn a usable depth into an unusable one.
+    relative = np.where(submap.depth > 0, np.maximum(relative, 6.2e-5), 0.0)
+    share = submap.confidence / (submap.confidence + confidence_unit)
+    code = np.where(submap.confidence > 0, np.clip(np.floor(share * 255) + 1, 1, 255), 0)
+    tensors: dict[str, NDArray[Any]] = {
+        "depth": relative.astype(np.float16),
+        "confidence": code.astype(np.uint8),
+        "cam_from_submap": np.ascontiguousarray(submap.cam_from_submap),
+        "intrinsics": np.ascontiguousarray(submap.intrinsics),
+        "image_intrinsics": np.ascontiguousarray(submap.image_intrinsics),
+        "units": np.array([depth_unit, confidence_unit]),
+    }
+    if submap.sky is not None:
+        tensors["sky"] = np.packbits(submap.sky, axis=None)
+    header = {"chunk": submap.chunk.index, "is_metric": submap.is_metric}
+    return save(tensors, metadata={"da3stream": json.dumps(header, sort_keys=True)})
+
+
+def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:
+    """The submap of `encode_submap`'s bytes, with their precision.
+
+    Raises:
+        RunCorruptError: the bytes are no submap of this chunk.
+    """
+    try:
+        tensors = load(content)
+        depth_unit, confidence_unit = tensors["units"]
+        depth = tensors["depth"].astype(np.float32) * np.float32(depth_unit)
+        share = (tensors["confidence"].astype(np.float32) - 0.5) / 255.0
+        confidence = np.where(tensors["confidence"] > 0, confidence_unit * share / (1.0 - share), 0.0)
+        sky = None
+        if "sky" in tensors:
+            sky = np.unpackbits(tensors["sky"], count=depth.size).astype(bool).reshape(depth.shape)
+        return Submap(
+            chunk=chunk, depth=depth, confidence=confidence.astype(np.float32),
+            cam_from_submap=tensors["cam_from_submap"], intrinsics=tensors["intrinsics"],
+            image_intrinsics=tensors["image_intrinsics"], is_metric=is_metric, sky=sky,
+        )
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunCorruptError(f"the stored submap {chunk.index} cannot be read: {error}") from error
+
+
+def read_cameras(path: Path) -> dict[str, NDArray[np.float64]]:
+    """`cam_from_submap` and `image_intrinsics` of a stored submap, without reading its pixels.
+
+    Raises:
+        RunCorruptError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in ("cam_from_submap", "image_intrinsics")}
+    except (SafetensorError, OSError) as error:
+        raise RunCorruptError(f"the stored submap {path.name} cannot be read: {error}") from error

@@ -1,0 +1,70 @@
+"""pcd/combined_pcd.ply: the cloud of all frames."""
+
+from __future__ import annotations
+
+import logging
+
+from da3stream.scene import FrameBlock
+from da3stream.writers.base import Writer, WriterContext
+from da3stream.writers.cloud import PointCloud, confident_pixels, frame_cloud
+from da3stream.writers.pending import PendingOutputs
+from da3stream.writers.ply import PointPly
+from da3stream.writers.sampling import CloudSampler
+from da3stream.writers.voxels import VoxelGrid
+
+logger = logging.getLogger(__name__)
+
+
+class PcdWriter(Writer):
+    """Binary little-endian PLY: float x y z in the world frame, uchar red green blue; every frame once.
+
+    Of the points with a confidence, the least confident `confidence_percentile` percent of every block are
+    left out. Without `voxel_size` a random share of the others goes straight to the file. With it, one point
+    a voxel is held until the end (`VoxelGrid` states the bound). Either way there are never more than
+    `max_points`.
+    """
+
+    def __init__(self, context: WriterContext) -> None:
+        super().__init__(context)
+        self._pending = PendingOutputs(context.outputs)
+        self._ply = PointPly(self._pending.file("pcd/combined_pcd.ply"))
+        config = context.config
+        self._grid: VoxelGrid | None = None
+        if config.voxel_size is not None:
+            self._grid = VoxelGrid(voxel_size=config.voxel_size, max_points=config.max_points)
+        self._sampler = CloudSampler(
+            max_points=config.max_points, frames=context.frames, percentile=config.confidence_percentile
+        )
+
+    def add(self, block: FrameBlock) -> None:
+        if self._grid is not None:
+            self._grid.add(_confident_cloud(block, self.context.config.confidence_percentile))
+        else:
+            self._write(self._sampler.sample(block))
+
+    def finish(self) -> None:
+        if self._grid is not None:
+            self._warn_if_coarser(self._grid)
+            self._write(self._grid.cloud)
+        self._ply.complete()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        self._pending.abort()
+
+    def _write(self, cloud: PointCloud) -> None:
+        self._ply.append(cloud.points_in_world, cloud.colors)
+
+    def _warn_if_coarser(self, grid: VoxelGrid) -> None:
+        asked = self.context.config.voxel_size
+        if grid.voxel_size != asked:
+            logger.warning(
+                "voxels of %g would leave more than %d points; the cloud is thinned to voxels of %g instead. "
+                "Raise max_points or voxel_size.",
+                asked, self.context.config.max_points, grid.voxel_size,
+            )  # fmt: skip
+
+
+def _confident_cloud(block: FrameBlock, percentile: float) -> PointCloud:
+    pixels = confident_pixels(block, percentile)
+    return PointCloud.concatenate([frame_cloud(block, row, chosen) for row, chosen in enumerate(pixels)])

@@ -1,0 +1,73 @@
+"""Point clouds in the PLY format, written while their number of points is still unknown.
+
+Format: Greg Turk, "The PLY Polygon File Format" (1994). The header says how many vertices follow, so it is
+written twice: first as a place holder, at the end with the number. A comment of variable length keeps its
+size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Encoding = Literal["ascii", "binary_little_endian"]
+
+_VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+_COUNT_DIGITS = 20
+_SLICE = 1_000_000
+
+
+class PointPly:
+    """A PLY of coloured points (float x y z, uchar red green blue) on a seekable stream."""
+
+    def __init__(self, stream: BinaryIO, encoding: Encoding = "binary_little_endian") -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self.points = 0
+        """Number of points so far."""
+        stream.write(_header(0, encoding))
+
+    def append(self, positions: NDArray[Any], colors: NDArray[np.uint8]) -> None:
+        """Add points: positions (K, 3), written as float32, and colors (K, 3)."""
+        encode = _binary_rows if self._encoding == "binary_little_endian" else _text_rows
+        for start in range(0, len(positions), _SLICE):
+            stop = start + _SLICE
+            self._stream.write(encode(positions[start:stop], colors[start:stop]))
+        self.points += len(positions)
+
+    def complete(self) -> None:
+        """Write the number of points into the header."""
+        self._stream.seek(0)
+        self._stream.write(_header(self.points, self._encoding))
+
+
+def _header(points: int, encoding: Encoding) -> bytes:
+    """A header whose length does not depend on the number of points."""
+    padding = "." * (_COUNT_DIGITS - len(str(points)))
+    lines = (
+        "ply",
+        f"format {encoding} 1.0",
+        f"comment da3stream {padding}",
+        f"element vertex {points}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
+        "end_header",
+    )
+    return "\n".join(lines).encode() + b"\n"
+
+
+def _binary_rows(positions: NDArray[Any], colors: NDArray[np.uint8]) -> bytes:
+    rows = np.empty(len(positions), dtype=_VERTEX)
+    rows["position"] = positions
+    rows["color"] = colors
+    return rows.tobytes()
+
+
+def _text_rows(positions: NDArray[Any], colors: NDArray[np.uint8]) -> bytes:
+    # Nine significant digits identify a float32.
+    return b"".join(
+        b"%.9g %.9g %.9g %d %d %d\n" % (*position, *color)
+        for position, color in zip(positions.tolist(), colors.tolist(), strict=True)
+    )

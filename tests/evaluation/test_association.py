@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from da3stream.errors import InputError
+from da3stream.evaluation import PoseSequence, associate
+
+
+def poses(**known) -> PoseSequence:
+    count = len(next(iter(known.values())))
+    known = {key: value if key == "names" else np.asarray(value) for key, value in known.items()}
+    return PoseSequence(world_from_cam=np.tile(np.eye(4), (count, 1, 1)), **known)
+
+
+def pairs(association) -> list[tuple[int, int]]:
+    return list(zip(association.estimate_rows.tolist(), association.truth_rows.tolist(), strict=True))
+
+
+def test_times_pair_with_the_nearest_one():
+    found = associate(poses(timestamp_s=[0.0, 0.1, 0.2]), poses(timestamp_s=[0.004, 0.07, 0.105, 0.5]))
+    assert found.method == "timestamps"
+    assert pairs(found) == [(0, 0), (1, 2)]
+
+
+def test_a_pose_is_used_once():
+    found = associate(
+        poses(timestamp_s=[0.0, 0.01, 0.02, 0.03]), poses(timestamp_s=[0.012]), max_time_difference_s=0.05
+    )
+    assert pairs(found) == [(1, 0)]
+
+
+def test_the_tolerance_is_inclusive_even_for_unix_times():
+    start = 1305031102.1758
+    found = associate(poses(timestamp_s=[start]), poses(timestamp_s=[start + 0.01]))
+    assert pairs(found) == [(0, 0)]
+
+
+times = st.lists(st.integers(0, 200), min_size=1, max_size=30, unique=True).map(lambda v: np.sort(v) / 10.0)
+
+
+@given(times, times, st.sampled_from([0.0, 0.1, 0.35]))
+def test_pairs_of_times_are_mutual_near_and_ordered(a, b, tolerance):
+    try:
+        found = associate(poses(timestamp_s=a), poses(timestamp_s=b), max_time_difference_s=tolerance)
+    except InputError:
+        assert np.abs(a[:, None] - b).min() > tolerance
+        return
+    assert np.abs(a[found.estimate_rows] - b[found.truth_rows]).max() <= tolerance + 1e-5
+    assert (np.diff(found.estimate_rows) > 0).all()
+    assert (np.diff(found.truth_rows) > 0).all()
+    # Whoever is left out has nobody at the same time.
+    assert not set(a) & set(b) - set(a[found.estimate_rows])
+
+
+@pytest.mark.parametrize(
+    ("estimated", "true"),
+    [
+        (("images/1.jpg", "images/2.jpg"), ("images/2.jpg", "images/3.jpg")),
+        (("1.jpg", "2.jpg"), ("images/2.jpg", "images/3.jpg")),
+        (("1.png", "2.png"), ("images/2.jpg", "images/3.jpg")),
+    ],
+)
+def test_names_pair_by_path_file_name_or_stem(estimated, true):
+    found = associate(poses(names=estimated), poses(names=true))
+    assert found.method == "names"
+    assert pairs(found) == [(1, 0)]
+
+
+def test_equal_file_names_in_two_folders_are_told_apart():
+    found = associate(poses(names=("left/1.jpg", "right/1.jpg")), poses(names=("right/1.jpg", "left/1.jpg")))
+    assert pairs(found) == [(0, 1), (1, 0)]
+    with pytest.raises(InputError, match="no image name"):
+        associate(poses(names=("1.jpg",)), poses(names=("right/1.jpg", "left/1.jpg")))
+
+
+def test_names_count_more_than_times():
+    found = associate(
+        poses(names=("a.jpg", "b.jpg"), timestamp_s=[0, 1]),
+        poses(names=("b.jpg", "c.jpg"), timestamp_s=[0, 1]),
+    )
+    assert pairs(found) == [(1, 0)]
+
+
+def test_times_help_where_no_name_agrees():
+    found = associate(poses(names=("a.jpg",), timestamp_s=[5.0]), poses(names=("x.jpg",), timestamp_s=[5.0]))
+    assert found.method == "timestamps"
+
+
+def test_the_position_in_the_source_is_the_line_of_the_truth():
+    found = associate(
+        poses(source_index=[0, 3, 6, 99], timestamp_s=[0, 1, 2, 3]), poses(source_index=range(10))
+    )
+    assert found.method == "index"
+    assert pairs(found) == [(0, 0), (1, 3), (2, 6)]
+    unnumbered = PoseSequence(world_from_cam=np.tile(np.eye(4), (10, 1, 1)))
+    assert pairs(associate(poses(source_index=[0, 3, 6, 99]), unnumbered)) == [(0, 0), (1, 3), (2, 6)]
+
+
+def test_what_does_not_fit_says_what_both_sides_have():
+    with pytest.raises(InputError, match=r"times 0\.0 to 1\.0 s and 100\.0 to 101\.0 s"):
+        associate(poses(timestamp_s=[0.0, 1.0]), poses(timestamp_s=[100.0, 101.0]))
+    with pytest.raises(InputError, match="frames 50 to 60 and 0 to 1"):
+        associate(poses(source_index=[50, 60]), poses(source_index=[0, 1]))
