@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from da3stream.errors import ConfigError
 
 
 def _presets() -> Path:
-    """configs/ at the root of a checkout; the same files lie under the environment's prefix when a wheel is installed."""
-    checkout = Path(__file__).resolve().parents[2] / "configs"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "da3stream" / "configs"
+    """The folder of presets: in an installed package inside it, in a checkout configs/ at the root."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def preset_names() -> tuple[str, ...]:

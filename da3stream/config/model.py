@@ -111,5 +111,5 @@ class OutputConfig(_Section):
     )
 
 
-class Config(SourceConfig, ChunkingConfig, EstimationConfig, OutputConfig):
+class Config(OutputConfig, EstimationConfig, ChunkingConfig, SourceConfig):
     """All options, flat."""

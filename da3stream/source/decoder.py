@@ -5,7 +5,7 @@ input closes, the process that asked is gone, and it ends at once. It owns nothi
 killed at any time.
 
 Decoding, conversion and writing overlap: one thread decodes and selects, a few convert, the main thread writes in order.
-All three leave Python's lock to the others while they work.
+All of them let go of Python's lock while they work.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from dataclasses import asdict, dataclass
 from queue import Queue
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from da3stream.errors import InputError, NoFramesError
-from da3stream.source.orientation import Orientation
-from da3stream.source.records import Kind, read_record, write_record
+from da3stream.source.records import Kind, Record, read_record, write_record
 from da3stream.source.selection import FrameSelector, SelectionRule
-from da3stream.source.video_decoding import DecodedFrame, VideoDecoder, orientation_of
+from da3stream.source.video_decoding import DecodedFrame, VideoDecoder
 
 _CONVERTERS = max(1, min(4, (os.cpu_count() or 1) // 2))
-_FRAMES_AHEAD = 2 * _CONVERTERS + 2
-"""Decoded frames that wait for conversion or writing: at most this many are alive beside the decoder's own."""
+_FRAMES_AHEAD = _CONVERTERS + 2
+"""Frames that wait for conversion or for the reader: the memory of this process is bounded by it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Message:
+class Message:
     """A record that is ready to be written."""
 
     kind: Kind
     fields: dict[str, Any]
-    payload: memoryview | bytes = b""
+    payload: memoryview | bytes
 
 
-class _OrderedConversion:
+class OrderedConversion:
     """Runs a function over decoded frames in threads; iterating gives the results in the order of the frames."""
 
-    def __init__(self, frames: Iterator[DecodedFrame], convert: Callable[[DecodedFrame], _Message]) -> None:
+    def __init__(self, frames: Iterator[DecodedFrame], convert: Callable[[DecodedFrame], Message]) -> None:
         self._frames = frames
         self._convert = convert
-        self._pending: Queue[Future[_Message] | None] = Queue(_FRAMES_AHEAD)
+        self._pending: Queue[Future[Message] | None] = Queue(_FRAMES_AHEAD)
         self._converters = ThreadPoolExecutor(_CONVERTERS)
 
-    def __iter__(self) -> Iterator[_Message]:
+    def __iter__(self) -> Iterator[Message]:
         threading.Thread(target=self._decode, daemon=True).start()
         while (future := self._pending.get()) is not None:
             yield future.result()
@@ -57,83 +59,186 @@ class _OrderedConversion:
         try:
             for decoded in self._frames:
                 self._pending.put(self._converters.submit(self._convert, decoded))
-        except BaseException as error:  # handed over to the main thread
-            failed: Future[_Message] = Future()
+        except BaseException as error:  # raised again in the main thread
+            failed: Future[Message] = Future()
             failed.set_exception(error)
             self._pending.put(failed)
         self._pending.put(None)
 
 
-class _VideoReader:
-    """One pass over a video."""
+def main() -> None:
+    """Serve the one request."""
+    output = _claim_standard_output()
+    request = read_record(sys.stdin.buffer)
+    if request is None:
+        return
+    threading.Thread(target=_die_with_standard_input, daemon=True).start()
+    mode, path = sys.argv[1:]
+    try:
+        _MODES[mode](VideoDecoder(path), request, output)
+    except InputError as error:
+        write_record(output, Kind.ERROR, _error_fields(error))
 
-    def __init__(self, path: str, output: BinaryIO) -> None:
-        self._path = path
-        self._output = output
-        self._decoder = VideoDecoder(path)
-        self._orientation: Orientation | None = None
-        self._sent = 0
-        self._reached_end = False
 
-    def send_description(self) -> None:
-        """What the container and the first frame say."""
-        for decoded in self._frames():
-            self._send(_Message(kind=Kind.DESCRIPTION, fields=self._describe(decoded.frame)))
-            return
-        raise self._nothing_sent(SelectionRule())
+def _describe(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
+    """Send what the container and the first frame say."""
+    for decoded in decoder:
+        write_record(output, Kind.DESCRIPTION, _description_fields(decoder, decoded.frame))
+        return
+    raise _no_frames(decoder)
 
-    def send_frames(self, rule: SelectionRule, resolution: int) -> None:
-        """The selected frames at processing size."""
-        from da3stream.source.frame_scaling import processed_rgb
 
-        def convert(decoded: DecodedFrame) -> _Message:
-            image = processed_rgb(decoded.frame, self._turn, resolution)
-            fields = {
-                "source_index": decoded.source_index,
-                "timestamp_s": decoded.timestamp_s,
-                "shape": image.shape,
-                "original_size": self._turn.upright_size(decoded.frame.width, decoded.frame.height),
-            }
-            return _Message(kind=Kind.FRAME, fields=fields, payload=memoryview(image).cast("B"))
+def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
+    """Send the selected frames at processing size."""
+    rule = SelectionRule(**request.fields["rule"])
+    resolution = request.fields["resolution"]
 
-        for message in _OrderedConversion(self._selected(rule), convert):
-            self._send(message)
-        if not self._sent:
-            raise self._nothing_sent(rule)
-        self._send_end()
+    def convert(decoded: DecodedFrame) -> Message:
+        from da3stream.source.frame_scaling import processed_rgb  # imports OpenCV while the first frames are decoded
 
-    def send_originals(self, source_indices: set[int]) -> None:
-        """The frames with these numbers as JPEG files."""
+        image = processed_rgb(decoded.frame, decoder.orientation, resolution)
+        fields = {
+            "source_index": decoded.source_index,
+            "timestamp_s": decoded.timestamp_s,
+            "shape": image.shape,
+            "original_size": decoder.orientation.upright_size(decoded.frame.width, decoded.frame.height),
+        }
+        return Message(kind=Kind.FRAME, fields=fields, payload=memoryview(image).cast("B"))
+
+    if not _send_all(OrderedConversion(_selected(decoder, rule), convert), output):
+        raise _no_frames(decoder)
+    write_record(output, Kind.END, _end_fields(decoder))
+
+
+def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
+    """Send the frames with the requested numbers as JPEG files."""
+    numbers: NDArray[np.int64] = np.frombuffer(request.payload, np.int64)
+
+    def convert(decoded: DecodedFrame) -> Message:
         from da3stream.source.frame_scaling import encoded_jpeg
 
-        def convert(decoded: DecodedFrame) -> _Message:
-            encoded = encoded_jpeg(decoded.frame, self._turn)
-            return _Message(kind=Kind.IMAGE, fields={"source_index": decoded.source_index}, payload=encoded)
+        fields = {"source_index": decoded.source_index}
+        return Message(kind=Kind.IMAGE, fields=fields, payload=encoded_jpeg(decoded.frame, decoder.orientation))
 
-        for message in _OrderedConversion(self._numbered(source_indices), convert):
-            self._send(message)
-        self._send_end()
+    _send_all(OrderedConversion(_numbered(decoder, numbers), convert), output)
+    write_record(output, Kind.END, _end_fields(decoder))
 
-    def _selected(self, rule: SelectionRule) -> Iterator[DecodedFrame]:
-        selector = FrameSelector(rule)
-        for decoded in self._frames():
-            if selector.take(decoded.elapsed_s):
-                yield decoded
-            if selector.is_finished:
-                return
 
-    def _numbered(self, source_indices: set[int]) -> Iterator[DecodedFrame]:
-        last = max(source_indices)
-        for decoded in self._frames():
-            if decoded.source_index in source_indices:
-                yield decoded
-            if decoded.source_index >= last:
-                return
+_MODES: dict[str, Callable[[VideoDecoder, Record, BinaryIO], None]] = {
+    "describe": _describe,
+    "frames": _send_frames,
+    "originals": _send_originals,
+}
 
-    def _frames(self) -> Iterator[DecodedFrame]:
-        for decoded in self._decoder:
-            if self._orientation is None:
-                self._orientation = orientation_of(decoded.frame)
-                self._is_turned_oddly = self._orientation is None
+
+def _selected(decoder: VideoDecoder, rule: SelectionRule) -> Iterator[DecodedFrame]:
+    selector = FrameSelector(rule)
+    for decoded in decoder:
+        if selector.take(decoded.elapsed_s):
             yield decoded
-        self._reached_end = True
+        if selector.is_finished:
+            return
+
+
+def _numbered(decoder: VideoDecoder, numbers: NDArray[np.int64]) -> Iterator[DecodedFrame]:
+    wanted = set(numbers.tolist())
+    for decoded in decoder:
+        if decoded.source_index in wanted:
+            wanted.remove(decoded.source_index)
+            yield decoded
+        if not wanted:
+            return
+
+
+def _send_all(messages: OrderedConversion, output: BinaryIO) -> int:
+    """Write all messages and return their number."""
+    sent = 0
+    for message in messages:
+        write_record(output, message.kind, message.fields, message.payload)
+        sent += 1
+    return sent
+
+
+def _no_frames(decoder: VideoDecoder) -> NoFramesError:
+    losses = decoder.losses
+    if decoder.end_s == 0:
+        return NoFramesError(
+            f"no frame of {decoder.path} could be decoded", got=f"{losses.broken_packets} broken packets"
+        )
+    if decoder.is_complete and losses.damaged_frames == decoder.decoded_frames:
+        return NoFramesError(
+            f"no frame of {decoder.path} is intact",
+            got=f"{losses.broken_packets} broken packets, {losses.damaged_frames} damaged frames",
+        )
+    return NoFramesError(
+        f"the selection leaves no frame of {decoder.path}",
+        got=f"a video of {decoder.end_s:.2f} s" if decoder.is_complete else "no frame between start and end",
+        hint="Check --start and --end: they count seconds from the first frame.",
+    )
+
+
+def _description_fields(decoder: VideoDecoder, frame: Any) -> dict[str, Any]:
+    stream = decoder.stream
+    width, height = decoder.orientation.upright_size(frame.width, frame.height)
+    aspect = stream.sample_aspect_ratio
+    return {
+        "container": decoder.container_name,
+        "codec": stream.codec_context.name,
+        "width": width,
+        "height": height,
+        "rotation_deg": decoder.orientation.clockwise_deg,
+        "duration_s": decoder.duration_s,
+        "frames": stream.frames or None,
+        "average_fps": float(stream.average_rate) if stream.average_rate else None,
+        "base_fps": float(stream.base_rate) if stream.base_rate else None,
+        "has_times": frame.pts is not None,
+        "pixel_aspect_ratio": float(aspect) if aspect else 1.0,
+    }
+
+
+def _end_fields(decoder: VideoDecoder) -> dict[str, Any]:
+    aspect = decoder.stream.sample_aspect_ratio
+    return {
+        **asdict(decoder.losses),
+        "decoded_frames": decoder.decoded_frames,
+        "end_s": decoder.end_s,
+        "is_complete": decoder.is_complete,
+        "duration_s": decoder.duration_s,
+        "interval_s": float(1 / decoder.rate),
+        "is_turned_oddly": decoder.is_turned_oddly,
+        "pixel_aspect_ratio": float(aspect) if aspect else 1.0,
+    }
+
+
+def _error_fields(error: InputError) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "what": error.what,
+        "got": None if error.got is None else str(error.got),
+        "expected": None if error.expected is None else str(error.expected),
+        "hint": error.hint,
+    }
+
+
+def _claim_standard_output() -> BinaryIO:
+    """The pipe to the reader. Whatever a library prints from now on goes to standard error instead."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return output
+
+
+def _die_with_standard_input() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:  # the reader is gone, or wants no more
+        pass
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)  # past the threads that may still decode ahead, and past the teardown of native libraries

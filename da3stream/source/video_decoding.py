@@ -28,8 +28,6 @@ from da3stream.source.orientation import Orientation
 _DECODER_THREADS = min(os.cpu_count() or 1, 8)
 """Each thread holds a frame, so the number is bounded."""
 
-_DISPLAY_MATRIX = "DISPLAYMATRIX"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedFrame:
@@ -104,6 +102,14 @@ class VideoDecoder:
         self._broken_until: int | None = None  # in units of the time base; None: all is well
         self.end_s = 0.0
         """When the last decoded frame disappears, in seconds after the first one."""
+        self.orientation = Orientation()
+        """How frames are turned; known once the first one is decoded."""
+        self.is_turned_oddly = False
+        """The container asks for a turn by something else than right angles; frames are left as they are."""
+        self.decoded_frames = 0
+        """Frames decoded so far, damaged ones included."""
+        self.is_complete = False
+        """All frames have been decoded."""
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         clock = PresentationClock(1 / self.rate, self.losses)
@@ -111,17 +117,27 @@ class VideoDecoder:
         first_size: tuple[int, int] | None = None
         for index, frame in enumerate(self._decoded()):
             time_s = clock.time_of(frame.pts, frame.time_base)
-            first_s = time_s if first_s is None else first_s
-            first_size = first_size or (frame.width, frame.height)
+            if first_s is None or first_size is None:
+                first_s, first_size = time_s, (frame.width, frame.height)
+                self._set_orientation(frame)
             if (frame.width, frame.height) != first_size:
                 raise _changed_size(self.path, time_s - first_s, first_size, frame)
             self.end_s = float(time_s - first_s + self._frame_duration(frame))
+            self.decoded_frames = index + 1
             if self._is_intact(frame):
                 yield DecodedFrame(
                     frame=frame, source_index=index, timestamp_s=float(time_s), elapsed_s=float(time_s - first_s)
                 )
             else:
                 self.losses.damaged_frames += 1
+        self.is_complete = True
+
+    def _set_orientation(self, frame: Any) -> None:
+        for side_data in frame.side_data:
+            if side_data.type.name == "DISPLAYMATRIX":
+                orientation = Orientation.from_display_matrix(bytes(side_data))
+                self.is_turned_oddly = orientation is None
+                self.orientation = orientation or Orientation()
 
     def _decoded(self) -> Iterator[Any]:
         """All frames that the decoder gives, in order of presentation."""
@@ -170,17 +186,10 @@ class VideoDecoder:
         is_alone = len(self._container.streams) == 1
         return self._container.duration / av.time_base if is_alone and self._container.duration else None
 
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-
-
-def orientation_of(frame: Any) -> Orientation | None:
-    """How a frame is turned; None: by something else than right angles."""
-    for side_data in frame.side_data:
-        if side_data.type.name == _DISPLAY_MATRIX:
-            return Orientation.from_display_matrix(bytes(side_data))
-    return Orientation()
+    @property
+    def container_name(self) -> str:
+        """FFmpeg's name of the container format."""
+        return str(self._container.format.name)
 
 
 def _open(path: str) -> Any:

@@ -1,6 +1,6 @@
 """The run directory: atomic files, the journal, stored submaps and frames. Resuming lives here."""
 
 from da3stream.store.records import ChunkRecord
-from da3stream.store.run import Run, RunRequest, open_existing, open_run
+from da3stream.store.run import Run, RunRequest, open_existing, open_run, read_manifest
 
-__all__ = ["ChunkRecord", "Run", "RunRequest", "open_existing", "open_run"]
+__all__ = ["ChunkRecord", "Run", "RunRequest", "open_existing", "open_run", "read_manifest"]

@@ -65,7 +65,8 @@ class Run:
             self._replay(event)
 
     def close(self) -> None:
-        """Release the lock."""
+        """Leave nothing unfinished and release the lock."""
+        self.files.clean_scratch()
         os.close(self._lock)
 
     @property
@@ -318,16 +319,27 @@ def open_existing(root: Path) -> Run:
         StoreError: there is none.
         RunLockedError: another process works on it.
     """
-    if not (root / MANIFEST).is_file():
-        raise StoreError(f"{root} is no run directory", expected=f"a folder with {MANIFEST}, as `da3stream run` makes it")
+    manifest = read_manifest(root)
     lock = _lock(root)
     try:
         files = RunFiles(root)
         files.clean_scratch()
-        return Run(files, lock, _read_manifest(files))
+        return Run(files, lock, manifest)
     except BaseException:
         os.close(lock)
         raise
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        StoreError: there is no run directory.
+        RunCorruptError: run.json is damaged.
+    """
+    if not (root / MANIFEST).is_file():
+        raise StoreError(f"{root} is no run directory", expected=f"a folder with {MANIFEST}, as `da3stream run` makes it")
+    return _read_manifest(RunFiles(root))
 
 
 def _lock(root: Path) -> int:

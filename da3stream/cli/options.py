@@ -1,0 +1,57 @@
+"""Command-line options made from the configuration model, so that both have the same names, types and help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from da3stream.config import Config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def config_options(function: Function) -> Function:
+    """Give a command one option for each field of `Config`; unset ones arrive as None."""
+    for name, field in reversed(Config.model_fields.items()):
+        function = _option(name, field)(function)
+    return function
+
+
+def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {name: value for name, value in options.items() if name in Config.model_fields and value is not None}
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
+    default = "" if field.default is None else f"  [default: {_shown(field.default)}]"
+    return click.option(
+        f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None, metavar=_metavar(name, field),
+        help=f"{field.description}{default}",
+    )
+
+
+def _type(annotation: Any) -> click.ParamType | None:
+    inner = _without_none(annotation)
+    if get_origin(inner) is Literal:
+        return click.Choice(get_args(inner))
+    return {int: click.INT, float: click.FLOAT}.get(inner, click.STRING)
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
+
+
+def _metavar(name: str, field: FieldInfo) -> str | None:
+    if name == "intrinsics":
+        return "FX,FY,CX,CY"
+    return "A,B,..." if get_origin(_without_none(field.annotation)) is tuple else None
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)

@@ -1,0 +1,26 @@
+"""`da3stream resume`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
+def command(run_directory: Path, as_json: bool) -> None:
+    """Continue an interrupted run with the input and options that it was started with."""
+    from da3stream.cli.run import run_and_report
+    from da3stream.config import load_config
+    from da3stream.errors import StoreError
+    from da3stream.store import read_manifest
+
+    manifest = read_manifest(run_directory)
+    if manifest["input"] is None:
+        raise StoreError(
+            f"{run_directory} was made from a source object", hint="Call da3stream.reconstruct(..., resume=True)."
+        )
+    config = load_config(None, manifest["config"])
+    run_and_report(Path(manifest["input"]), run_directory, config, True, False, as_json)

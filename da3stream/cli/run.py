@@ -1,0 +1,56 @@
+"""`da3stream run`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from da3stream.cli.options import config_options, overrides_of
+from da3stream.config import Config, load_config, preset_names
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run directory to make.")
+@click.option(
+    "--config", "config_file", metavar="FILE|PRESET",
+    help=f"Options from a YAML file or a preset ({', '.join(preset_names())}). The command line wins.",
+)
+@config_options
+@click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
+@click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
+@click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
+def command(
+    source: Path, output: Path, config_file: str | None, resume: bool, overwrite: bool, as_json: bool, **options: Any
+) -> None:
+    """Reconstruct INPUT, a video file or a folder of images.
+
+    \b
+    da3stream run drive.mp4 -o drive --fps 10
+    da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
+    da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
+
+    Stop it with Ctrl-C at any time; `da3stream resume RUN` goes on where it was.
+    """
+    run_and_report(source, output, load_config(config_file, overrides_of(options)), resume, overwrite, as_json)
+
+
+def run_and_report(
+    source: Path, output: Path, config: Config, resume: bool, overwrite: bool, as_json: bool
+) -> None:
+    """Reconstruct with progress, then say what came out and where it is."""
+    from da3stream.cli.progress_view import show_progress
+    from da3stream.cli.summary import print_summary
+    from da3stream.pipeline import reconstruct
+
+    try:
+        with show_progress(as_json=as_json) as progress:
+            result = reconstruct(
+                source, output, config=config, resume=resume, overwrite=overwrite, progress=progress
+            )
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)
+        raise
+    print_summary(result, as_json=as_json)

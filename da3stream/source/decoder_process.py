@@ -1,0 +1,115 @@
+"""Starts, reads and ends the decoder process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import da3stream
+from da3stream import errors
+from da3stream.source.records import Kind, Record, read_record, write_record
+
+_PIPE_BYTES = 1 << 20
+_PATIENCE_S = 10.0
+_STDERR_TAIL_BYTES = 2000
+
+
+class DecoderProcess:
+    """A decoder process and the records that it sends. A context manager: on leaving, the process is gone.
+
+    It has a session of its own, so Ctrl-C reaches only this process, and it ends when this process does.
+    """
+
+    def __init__(self, mode: str, path: Path, fields: dict[str, Any], payload: bytes = b"") -> None:
+        self._stderr = tempfile.TemporaryFile()  # a file cannot block its writer, a pipe that nobody reads can
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "da3stream.source.decoder", mode, str(path.absolute())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # `-m` imports from the working directory first: that must be where this package is, and no user's folder.
+                cwd=Path(da3stream.__file__).resolve().parents[1],
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise errors.InputError("the decoder process cannot be started", got=str(error)) from error
+        assert self._process.stdin and self._process.stdout
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        _widen(self._stdout)
+        with suppress(BrokenPipeError):  # it died at once: `records` says why
+            write_record(self._stdin, Kind.REQUEST, fields, payload)
+        self.death_signal: str | None = None
+        """Name of the signal that killed the process, once `records` has ended."""
+
+    def __enter__(self) -> DecoderProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        self._stdout.close()
+        self._stderr.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def records(self) -> Iterator[Record]:
+        """All records up to the end of the process. If a signal killed it, `death_signal` names it afterwards.
+
+        Raises:
+            InputError: the input cannot be used (the subclass says why), or the process failed.
+        """
+        while (record := read_record(self._stdout)) is not None:
+            if record.kind is Kind.ERROR:
+                raise _error_of(record.fields)
+            yield record
+        self._judge_end()
+
+    def _judge_end(self) -> None:
+        try:
+            code = self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise errors.InputError("the decoder process closed its output and does not end") from None
+        if code < 0:
+            self.death_signal = signal.Signals(-code).name
+        elif code > 0:
+            raise errors.InputError(
+                f"the decoder process failed with status {code}", got=self._last_words() or "no message"
+            )
+
+    def _last_words(self) -> str:
+        """The last line that the process wrote to its standard error."""
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def _error_of(fields: dict[str, Any]) -> errors.InputError:
+    """The error that the decoder process reported."""
+    error_type = getattr(errors, fields["type"])
+    assert issubclass(error_type, errors.InputError), fields
+    return error_type(fields["what"], got=fields["got"], expected=fields["expected"], hint=fields["hint"])
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let more than one frame wait in the pipe, where the system can do so: both sides then take fewer turns."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
