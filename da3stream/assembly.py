@@ -50,57 +50,47 @@ def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> Assemble
     Raises:
         KeyError: a frame lies in none of the submaps.
     """
-    voices: dict[int, list[_Voice]] = {frame: [] for frame in frames}
+    row_of = {frame: row for row, frame in enumerate(frames)}
+    total = np.zeros(len(frames))
+    position, rotation, log_scale = np.zeros((len(frames), 3)), np.zeros((len(frames), 3, 3)), np.zeros(len(frames))
     for submap in submaps:
-        for voice in _voices(submap, voices.keys()):
-            voices[voice.frame].append(voice)
-    silent = [frame for frame in frames if not voices[frame]]
-    if silent:
+        voice = _voice(submap, row_of)
+        total[voice.row] += voice.weight
+        position[voice.row] += voice.weight[:, None] * voice.world_from_cam[:, :3, 3]
+        rotation[voice.row] += voice.weight[:, None, None] * voice.world_from_cam[:, :3, :3]
+        log_scale[voice.row] += voice.weight * np.log(voice.depth_scale)
+    if not (total > 0).all():
+        silent = [frame for frame, row in row_of.items() if total[row] == 0]
         raise KeyError(f"no submap contains the frames {silent}")
     cameras = np.zeros((len(frames), 4, 4))
-    scale = np.zeros(len(frames))
-    for row, frame in enumerate(frames):
-        cameras[row], scale[row] = _blend_pose(voices[frame]), _blend_scale(voices[frame])
-    return AssembledCameras(world_from_cam=cameras, depth_scale=scale)
+    cameras[:, :3, :3] = rigid3.nearest_rotation(rotation)
+    cameras[:, :3, 3] = position / total[:, None]
+    cameras[:, 3, 3] = 1.0
+    return AssembledCameras(world_from_cam=cameras, depth_scale=np.exp(log_scale / total))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Voice:
-    """What one submap says of one frame."""
+    """What one submap says of those wanted frames that it contains."""
 
-    frame: int
-    weight: float
+    row: NDArray[np.intp]
+    """(K,) rows of the wanted frames."""
+    weight: Array
+    """(K,) > 0"""
     world_from_cam: Array
-    depth_scale: float
+    """(K, 4, 4)"""
+    depth_scale: Array
+    """(K,) world units per unit of the owner's depth."""
 
 
-def _voices(submap: PlacedSubmap, wanted: Iterable[int]) -> list[_Voice]:
-    wanted = set(wanted)
-    n = len(submap.chunk.frames)
-    rows = [row for row, frame in enumerate(submap.chunk.frames) if frame in wanted]
-    submap_from_cam = rigid3.invert(rigid3.to_4x4(submap.cam_from_submap[rows]))
-    poses = submap.world_from_submap.move_pose(submap_from_cam)
-    scale = float(submap.world_from_submap.scale)
-    return [
-        _Voice(
-            frame=submap.chunk.frames[row], weight=min(row, n - 1 - row) + 0.5, world_from_cam=pose,
-            depth_scale=scale / submap.depth_ratio.get(submap.chunk.frames[row], 1.0),
-        )
-        for row, pose in zip(rows, poses, strict=True)
-    ]
-
-
-def _blend_pose(voices: list[_Voice]) -> Array:
-    if len(voices) == 1:
-        return voices[0].world_from_cam
-    weights = np.array([voice.weight for voice in voices])
-    poses = np.stack([voice.world_from_cam for voice in voices])
-    blended = np.eye(4)
-    blended[:3, :3] = rigid3.mean_rotation(poses[:, :3, :3], weights)
-    blended[:3, 3] = np.average(poses[:, :3, 3], axis=0, weights=weights)
-    return blended
-
-
-def _blend_scale(voices: list[_Voice]) -> float:
-    weights = [voice.weight for voice in voices]
-    return float(np.exp(np.average(np.log([voice.depth_scale for voice in voices]), weights=weights)))
+def _voice(submap: PlacedSubmap, row_of: Mapping[int, int]) -> _Voice:
+    frames = submap.chunk.frames
+    own = np.array([row for row, frame in enumerate(frames) if frame in row_of], dtype=np.intp)
+    submap_from_cam = rigid3.invert(rigid3.to_4x4(submap.cam_from_submap[own]))
+    ratio = np.array([submap.depth_ratio.get(frames[row], 1.0) for row in own])
+    return _Voice(
+        row=np.array([row_of[frames[row]] for row in own], dtype=np.intp),
+        weight=np.minimum(own, len(frames) - 1 - own) + 0.5,
+        world_from_cam=submap.world_from_submap.move_pose(submap_from_cam),
+        depth_scale=float(submap.world_from_submap.scale) / ratio,
+    )

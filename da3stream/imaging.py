@@ -1,13 +1,13 @@
 """The one resize between the user's images and the images that are processed.
 
-Depth Anything 3 works on images whose sides are multiples of its patch size. Its preprocessing ("upper bound resize")
-takes two steps, and both are repeated here exactly, pixel for pixel:
+Depth Anything 3 works on images whose sides are multiples of its patch size. Its preprocessing ("upper bound
+resize") takes two steps, and both are repeated here exactly, pixel for pixel:
 
 1. the longest side becomes `resolution`, the other one keeps the aspect ratio, rounded half to even;
-2. each side goes to the nearest multiple of 14, halves upwards, which changes the aspect ratio by up to 7 pixels.
+2. each side goes to the nearest multiple of 14, halves upwards; the aspect ratio changes a little.
 
-Intrinsics follow by `geometry.camera.rescale_intrinsics(K, (width, height), processing_size(width, height, resolution))`:
-both resizes keep the corners of the image in place, so only the ratio of the sizes counts.
+Intrinsics follow by `geometry.camera.rescale_intrinsics(K, (width, height), processing_size(width, height,
+resolution))`: both resizes keep the corners of the image in place, so only the ratio of the sizes counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def processing_size(width: int, height: int, resolution: int) -> tuple[int, int]
 
 
 def resize_for_processing(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) or (H, W) uint8 to its processing size; an image that has it already is returned itself.
+    """Resize (H, W, 3) or (H, W) uint8 to its processing size; an image that has it is returned itself.
 
     Shrinking averages areas, growing interpolates bicubically (OpenCV's INTER_AREA and INTER_CUBIC).
     """

@@ -146,7 +146,7 @@ def _log_baseline_ratio(shared: _SharedFrames) -> float:
 def _from_poses(shared: _SharedFrames, scale: float) -> Sim3:
     """a_from_b that maps the poses of b best onto those of a, at a given scale."""
     turns = shared.poses_a[:, :3, :3] @ np.swapaxes(shared.poses_b[:, :3, :3], -1, -2)
-    rotation = rigid3.mean_rotation(turns, np.ones(len(turns)))
+    rotation = rigid3.nearest_rotation(turns.sum(axis=0))
     offsets = shared.poses_a[:, :3, 3] - scale * shared.poses_b[:, :3, 3] @ rotation.T
     return Sim3(scale=scale, rotation=rotation, translation=np.median(offsets, axis=0))
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from da3stream.evaluation import Evaluation
-    from da3stream.progress import Progress
 
 _SHOWN_FRAMES = 5
+_OPTIONS = {"model": "classical", "chunk_size": 24, "overlap": 8}
+"""Short chunks: the cost of structure from motion without a known focal grows faster than the chunk."""
 
 
 @click.command("demo")
@@ -63,18 +64,12 @@ def _render(output: Path) -> tuple[Path, Path]:
 
 
 def _reconstruct(video: Path, run: Path, overwrite: bool) -> None:
-    import da3stream
+    from da3stream.cli.run import run_and_report
+    from da3stream.config import load_config
 
     click.echo(f"Reconstructing {video} without knowing its camera ...")
-    config = da3stream.load_config(overrides={"model": "classical"})
-    da3stream.reconstruct(video, run, config=config, overwrite=overwrite, progress=_say)
-
-
-def _say(progress: Progress) -> None:
-    if progress.message:
-        click.echo(f"  {progress.message}")
-    elif progress.stage == "estimation":
-        click.echo(f"  {progress.frames} of {progress.frames_total or '?'} frames")
+    config = load_config(overrides=_OPTIONS)
+    run_and_report(video, run, config, resume=False, overwrite=overwrite, as_json=False)
 
 
 def _evaluate(run: Path, truth: Path) -> Evaluation:
@@ -82,6 +77,7 @@ def _evaluate(run: Path, truth: Path) -> Evaluation:
     from da3stream.evaluation import evaluate, load_trajectory
 
     evaluation = evaluate(load_trajectory(run), load_trajectory(truth))
+    click.echo("Compared with the truth, in metres:")
     click.echo(table(evaluation))
     return evaluation
 

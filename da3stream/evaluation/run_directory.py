@@ -23,8 +23,8 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path) -> PoseSequence:
     """Read cameras.json; in runs that did not write it trajectory_tum.txt, or camera_poses.txt.
 
-    Poses from the first know their image names, times and positions in the source, those from the second their
-    times, those from the last only their order (this is also what DA3-Streaming leaves).
+    Poses from the first know their image names, times and positions in the source, those from the second
+    their times, those from the last only their order (this is also what DA3-Streaming leaves).
 
     Raises:
         FormatError: the file is malformed.

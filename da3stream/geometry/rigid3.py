@@ -42,9 +42,15 @@ def rotation_from_quaternion_wxyz(quaternion: NDArray[Any]) -> Array:
     return Rotation.from_quat(flat[:, [1, 2, 3, 0]]).as_matrix().reshape(*quaternion.shape[:-1], 3, 3)
 
 
-def mean_rotation(rotations: NDArray[Any], weights: NDArray[Any]) -> Array:
-    """(3, 3) weighted mean of (K, 3, 3) rotations on SO(3) (chordal, Markley et al. 2007)."""
-    return Rotation.from_matrix(rotations).mean(weights=weights).as_matrix()
+def nearest_rotation(matrices: NDArray[Any]) -> Array:
+    """(..., 3, 3) rotations nearest to (..., 3, 3) matrices; of a weighted sum of rotations, their mean on SO(3).
+
+    The chordal mean of Hartley et al., "Rotation averaging", IJCV 2013, section 5.3.
+    """
+    u, _, vt = np.linalg.svd(matrices)
+    sign = np.ones(matrices.shape[:-1])
+    sign[..., 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    return (u * sign[..., None, :]) @ vt
 
 
 def rotation_angle(rotations: NDArray[Any]) -> Array:

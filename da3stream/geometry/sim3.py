@@ -109,7 +109,7 @@ class Sim3:
         return matrix
 
     def move_pose(self, b_from_cam: NDArray[Any]) -> Array:
-        """Poses (..., 4, 4) of cameras in frame b, in frame a: rotations stay orthonormal, centres are scaled."""
+        """Camera poses (..., 4, 4) of frame b, in frame a: rotations stay orthonormal, centres are scaled."""
         moved = np.zeros(np.broadcast_shapes(b_from_cam.shape, (*self.scale.shape, 4, 4)))
         moved[..., :3, :3] = self.rotation @ b_from_cam[..., :3, :3]
         moved[..., :3, 3] = self.apply(b_from_cam[..., :3, 3])

@@ -1,11 +1,11 @@
 """The decoder process: `python -m da3stream.source.decoder MODE PATH`.
 
-It reads one request record from its standard input, writes records to its standard output and ends. When its standard
-input closes, the process that asked is gone, and it ends at once. It owns nothing that must be cleaned up, so it may be
-killed at any time.
+It reads one request record from its standard input, writes records to its standard output and ends. When its
+standard input closes, the process that asked is gone, and it ends at once. It owns nothing that must be
+cleaned up, so it may be killed at any time.
 
-Decoding, conversion and writing overlap: one thread decodes and selects, a few convert, the main thread writes in order.
-All of them let go of Python's lock while they work.
+Decoding, conversion and writing overlap: one thread decodes and selects, a few convert, the main thread
+writes in order. All of them let go of Python's lock while they work.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Message:
 
 
 class OrderedConversion:
-    """Runs a function over decoded frames in threads; iterating gives the results in the order of the frames."""
+    """Runs a function over decoded frames in threads; iterating gives the results in the frames' order."""
 
     def __init__(self, frames: Iterator[DecodedFrame], convert: Callable[[DecodedFrame], Message]) -> None:
         self._frames = frames
@@ -94,7 +94,8 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     resolution = request.fields["resolution"]
 
     def convert(decoded: DecodedFrame) -> Message:
-        from da3stream.source.frame_scaling import processed_rgb  # imports OpenCV while the first frames are decoded
+        # Here, so that OpenCV is imported while the first frames are decoded.
+        from da3stream.source.frame_scaling import processed_rgb
 
         image = processed_rgb(decoded.frame, decoder.orientation, resolution)
         fields = {
@@ -103,7 +104,7 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
             "shape": image.shape,
             "original_size": decoder.orientation.upright_size(decoded.frame.width, decoded.frame.height),
         }
-        return Message(kind=Kind.FRAME, fields=fields, payload=memoryview(image).cast("B"))
+        return Message(kind=Kind.FRAME, fields=fields, payload=image.data.cast("B"))
 
     if not _send_all(OrderedConversion(_selected(decoder, rule), convert), output):
         raise _no_frames(decoder)
@@ -112,13 +113,15 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
 
 def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
     """Send the frames with the requested numbers as JPEG files."""
-    numbers: NDArray[np.int64] = np.frombuffer(request.payload, np.int64)
+    numbers = np.frombuffer(request.payload, np.int64)
 
     def convert(decoded: DecodedFrame) -> Message:
         from da3stream.source.frame_scaling import encoded_jpeg
 
         fields = {"source_index": decoded.source_index}
-        return Message(kind=Kind.IMAGE, fields=fields, payload=encoded_jpeg(decoded.frame, decoder.orientation))
+        return Message(
+            kind=Kind.IMAGE, fields=fields, payload=encoded_jpeg(decoded.frame, decoder.orientation)
+        )
 
     _send_all(OrderedConversion(_numbered(decoder, numbers), convert), output)
     write_record(output, Kind.END, _end_fields(decoder))

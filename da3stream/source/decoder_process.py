@@ -29,21 +29,23 @@ class DecoderProcess:
     """
 
     def __init__(self, mode: str, path: Path, fields: dict[str, Any], payload: bytes = b"") -> None:
-        self._stderr = tempfile.TemporaryFile()  # a file cannot block its writer, a pipe that nobody reads can
+        # A file cannot block its writer, as a pipe that nobody reads would.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "da3stream.source.decoder", mode, str(path.absolute())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                # `-m` imports from the working directory first: that must be where this package is, and no user's folder.
+                # `-m` imports from the working directory first: that must be ours, and no folder of the user.
                 cwd=Path(da3stream.__file__).resolve().parents[1],
                 start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()
             raise errors.InputError("the decoder process cannot be started", got=str(error)) from error
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         _widen(self._stdout)
         with suppress(BrokenPipeError):  # it died at once: `records` says why
@@ -70,7 +72,7 @@ class DecoderProcess:
         return self._process.pid
 
     def records(self) -> Iterator[Record]:
-        """All records up to the end of the process. If a signal killed it, `death_signal` names it afterwards.
+        """All records until the process ends. If a signal killed it, `death_signal` names it afterwards.
 
         Raises:
             InputError: the input cannot be used (the subclass says why), or the process failed.
@@ -108,7 +110,7 @@ def _error_of(fields: dict[str, Any]) -> errors.InputError:
 
 
 def _widen(pipe: IO[bytes]) -> None:
-    """Let more than one frame wait in the pipe, where the system can do so: both sides then take fewer turns."""
+    """Let more than one frame wait in the pipe, where the system can do so: fewer turns for both sides."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 

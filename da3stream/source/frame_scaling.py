@@ -34,7 +34,9 @@ def encoded_jpeg(frame: Any, orientation: Orientation) -> bytes:
     upright = orientation.upright(_packed(frame, "bgr24"))
     is_encoded, encoded = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not is_encoded:
-        raise InputError("a frame cannot be encoded as JPEG", got=f"{upright.shape[1]}x{upright.shape[0]} pixels")
+        raise InputError(
+            "a frame cannot be encoded as JPEG", got=f"{upright.shape[1]}x{upright.shape[0]} pixels"
+        )
     return bytes(encoded)
 
 
@@ -45,4 +47,6 @@ def _packed(frame: Any, pixel_format: str) -> NDArray[np.uint8]:
     converted = _THREAD.reformatter.reformat(frame, format=pixel_format, threads=1)
     plane = converted.planes[0]
     # Rows may be padded, so the strides are given; the array keeps the plane alive.
-    return np.ndarray((converted.height, converted.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+    return np.ndarray(
+        (converted.height, converted.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
+    )

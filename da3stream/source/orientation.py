@@ -26,8 +26,9 @@ class Orientation:
     def from_display_matrix(cls, matrix: bytes) -> Orientation | None:
         """Orientation of a display matrix; None if it turns by anything but right angles.
 
-        The matrix (a b u; c d v; x y w), nine int32, takes a point of the stored frame to (a X + c Y, b X + d Y) on the
-        screen, y downwards (ISO/IEC 14496-12, track header box). Scale and shift do not matter here.
+        The matrix (a b u; c d v; x y w), nine int32, takes a point of the stored frame to (a X + c Y, b X + d
+        Y) on the screen, y downwards (ISO/IEC 14496-12, track header box). Scale and shift do not matter
+        here.
         """
         a, b, _, c, d, *_ = _MATRIX.unpack(matrix)
         if a and d and not (b or c):
@@ -38,7 +39,7 @@ class Orientation:
 
     @property
     def clockwise_deg(self) -> int:
-        """The clockwise turn in degrees: 0, 90, 180 or 270. Of a mirror image: what follows the exchange of left and right."""
+        """The clockwise turn in degrees: 0, 90, 180 or 270. A mirror image is mirrored first."""
         if self.transpose:
             return 90 if self.mirror_x else 270
         return 180 if self.mirror_y else 0

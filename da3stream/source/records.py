@@ -1,7 +1,7 @@
 """What passes through the pipes between this process and the decoder process.
 
-A record is a header (kind, length of the fields, length of the payload: little-endian, 16 bytes), the fields as JSON, and
-the payload as raw bytes. JSON keeps float64 exactly. Nothing is ever unpickled.
+A record is a header (kind, length of the fields, length of the payload: little-endian, 16 bytes), the fields
+as JSON, and the payload as raw bytes. JSON keeps float64 exactly. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any
 
 _HEADER = struct.Struct("<4sIQ")
 
@@ -42,11 +42,9 @@ class Record:
     """Raw bytes, often none."""
 
 
-class _ReadsInto(Protocol):
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-
-def write_record(stream: BinaryIO, kind: Kind, fields: dict[str, Any], payload: memoryview | bytes = b"") -> None:
+def write_record(
+    stream: IO[bytes], kind: Kind, fields: dict[str, Any], payload: memoryview | bytes = b""
+) -> None:
     """Write a record; the payload is not copied."""
     encoded = json.dumps(fields).encode("ascii")
     size_bytes = payload.nbytes if isinstance(payload, memoryview) else len(payload)
@@ -56,7 +54,7 @@ def write_record(stream: BinaryIO, kind: Kind, fields: dict[str, Any], payload: 
     stream.flush()
 
 
-def read_record(stream: _ReadsInto) -> Record | None:
+def read_record(stream: IO[bytes]) -> Record | None:
     """Read a record; None at the end of the stream, also when it ends within a record: its writer has died.
 
     Raises:
@@ -65,20 +63,21 @@ def read_record(stream: _ReadsInto) -> Record | None:
     header = _read_exactly(stream, _HEADER.size)
     if header is None:
         return None
-    kind, fields_bytes, payload_bytes = _HEADER.unpack(header)
+    kind_value, fields_bytes, payload_bytes = _HEADER.unpack(header)
+    kind = Kind(kind_value)
     encoded = _read_exactly(stream, fields_bytes)
     payload = None if encoded is None else _read_exactly(stream, payload_bytes)
     if encoded is None or payload is None:
         return None
-    return Record(kind=Kind(kind), fields=json.loads(encoded), payload=payload)
+    return Record(kind=kind, fields=json.loads(encoded), payload=payload)
 
 
-def _read_exactly(stream: _ReadsInto, size_bytes: int) -> bytearray | None:
+def _read_exactly(stream: IO[bytes], size_bytes: int) -> bytearray | None:
     buffer = bytearray(size_bytes)
     view = memoryview(buffer)
     done_bytes = 0
     while done_bytes < size_bytes:
-        count = stream.readinto(view[done_bytes:])
+        count = stream.readinto(view[done_bytes:])  # type: ignore[attr-defined]  # all binary streams have it
         if not count:
             return None
         done_bytes += count

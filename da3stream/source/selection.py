@@ -14,11 +14,11 @@ if TYPE_CHECKING:  # the decoder process uses this file too, and need not wait f
 AUTO_VIDEO_FPS = 10.0
 """`select=auto` takes at most this many frames a second of a video."""
 
+EARLY_S = 0.001
 EARLY_SHARE = 0.05
-"""A frame counts for an instant of the `fps` grid if it comes at most this share of the interval before it.
-
-Containers round times, Matroska to milliseconds: at 29.97 frames/s every third frame would otherwise come a third of a
-millisecond "too early" and fall out of a selection with fps = 29.97.
+"""A frame counts for an instant of the `fps` grid if it comes at most this early: in seconds, and as a share of the
+interval. Containers round times, Matroska to milliseconds: at 29.97 frames/s every third frame would otherwise come
+a third of a millisecond "too early" and fall out of a selection with fps = 29.97.
 """
 
 
@@ -61,8 +61,8 @@ def video_rule(config: SourceConfig) -> SelectionRule:
 def image_rule(config: SourceConfig, *, has_times: bool) -> SelectionRule:
     """The rule for a list of images.
 
-    Images with times of their own are thinned to `fps`. Without, `fps` is the rate at which they were taken: it gives
-    them times, and `start` and `end` refer to these.
+    Images with times of their own are thinned to `fps`. Without, `fps` is the rate at which they were taken:
+    it gives them times, and `start` and `end` refer to these.
 
     Raises:
         ConfigError: start or end is given, and there are neither times nor a rate.
@@ -85,9 +85,9 @@ def _common_rule(config: SourceConfig) -> SelectionRule:
 class FrameSelector:
     """Applies a rule to frames that come in order of time.
 
-    With `fps` a frame is taken when its time reaches the next multiple of 1 / fps after the first frame taken. The
-    multiples are those of one fixed grid, so rounding never adds up; no frame is taken twice, and where the source has
-    fewer frames than the grid, all of them are taken.
+    With `fps` a frame is taken when its time reaches the next multiple of 1 / fps after the first frame
+    taken. The multiples are those of one fixed grid, so rounding never adds up; no frame is taken twice, and
+    where the source has fewer frames than the grid, all of them are taken.
     """
 
     def __init__(self, rule: SelectionRule) -> None:
@@ -100,7 +100,7 @@ class FrameSelector:
         """No later frame will be taken."""
 
     def take(self, elapsed_s: float) -> bool:
-        """Whether the next frame is taken; `elapsed_s` is its time in seconds after the first frame of the source."""
+        """Whether the next frame is taken; `elapsed_s`: seconds since the first frame of the source."""
         rule = self._rule
         if rule.end_s is not None and elapsed_s >= rule.end_s:
             self.is_finished = True
@@ -118,7 +118,8 @@ class FrameSelector:
             return True
         if self._last_slot < 0:
             self._first_taken_s = elapsed_s
-        slot = math.floor((elapsed_s - self._first_taken_s) * self._rule.fps + EARLY_SHARE)
+        early_share = min(EARLY_SHARE, EARLY_S * self._rule.fps)
+        slot = math.floor((elapsed_s - self._first_taken_s) * self._rule.fps + early_share)
         is_reached = slot > self._last_slot
         self._last_slot = max(slot, self._last_slot)
         return is_reached

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from da3stream.config import SourceConfig
 from da3stream.errors import InputError, InputNotFoundError, NoFramesError
@@ -29,8 +28,8 @@ class VideoSource:
     """Selected frames of a video file, decoded in a process of its own (see `decoder`).
 
     `Frame.source_index` counts the decoded frames in order of presentation from 0. `Frame.timestamp_s` is the
-    presentation time as the container has it, so a stream that does not start at 0 keeps its offset; `start` and `end` of
-    the configuration count from the first frame, as the clock of a player does.
+    presentation time as the container has it, so a stream that does not start at 0 keeps its offset; `start`
+    and `end` of the configuration count from the first frame, as the clock of a player does.
 
     Each call of `iter` starts a decoder process, which ends with the iterator: exhaust or close it.
     """
@@ -81,7 +80,7 @@ class VideoSource:
                 hint="The file is damaged, or memory ran out.",
             )
         return (
-            f"the decoder died with {signal_name} after {last.timestamp_s:.2f} s (frame {last.source_index}): "
+            f"the decoder died with {signal_name} after frame {last.source_index} ({last.timestamp_s:.2f} s): "
             "the frames up to there are used, the rest is lost"
         )
 
@@ -97,7 +96,7 @@ class VideoSource:
         return self._description
 
     def size_hint(self) -> int | None:
-        """Estimated number of selected frames, by the length that the container claims. Raises the same errors as `iter`."""
+        """Estimated number of selected frames, by what the container says. Raises what `iter` raises."""
         return self.describe().estimate_selected(self._rule)
 
     def identity(self) -> str:
@@ -107,7 +106,7 @@ class VideoSource:
         )
 
     def originals(self, source_indices: Iterable[int]) -> Iterator[OriginalImage]:
-        """Yield these frames, upright, at the size of the video, as JPEG of quality 95. Decodes the video once more.
+        """Yield these frames, upright, at the size of the video, as JPEG of quality 95. Decodes once more.
 
         Raises:
             ValueError: the indices do not ascend.
@@ -118,3 +117,32 @@ class VideoSource:
             raise ValueError(f"source indices must ascend, got {numbers}")
         if numbers.size:
             yield from self._originals(numbers)
+
+    def _originals(self, numbers: NDArray[np.int64]) -> Iterator[OriginalImage]:
+        sent = 0
+        with DecoderProcess("originals", self.path, {}, numbers.tobytes()) as decoder:
+            for record in decoder.records():
+                if record.kind is Kind.IMAGE:
+                    sent += 1
+                    yield OriginalImage(
+                        source_index=record.fields["source_index"], suffix=".jpg", data=bytes(record.payload)
+                    )
+        if sent < len(numbers):
+            raise InputError(
+                f"frame {numbers[sent]} of {self.path} cannot be decoded a second time",
+                got=f"{sent} of {len(numbers)} frames",
+                hint="Has the file changed?",
+            )
+
+
+def _frame_of(record: Record, index: int) -> Frame:
+    fields = record.fields
+    width, height = fields["original_size"]
+    return Frame(
+        index=index,
+        source_index=fields["source_index"],
+        timestamp_s=fields["timestamp_s"],
+        image=np.frombuffer(record.payload, np.uint8).reshape(fields["shape"]),
+        name=f"{fields['source_index']:06d}.jpg",
+        original_size=(width, height),
+    )

@@ -1,7 +1,8 @@
 """Decodes a video file. Runs in the decoder process only: a damaged file can take the whole process down.
 
-"Broken" is a packet that the decoder refuses. Frames that refer to it come out of the decoder all the same, patched up
-from whatever was there and not marked; so after a broken packet everything up to the next key frame is dropped.
+"Broken" is a packet that the decoder refuses. Frames that refer to it come out of the decoder all the same,
+patched up from whatever was there and not marked; so after a broken packet everything up to the next key
+frame is dropped.
 """
 
 from __future__ import annotations
@@ -67,8 +68,10 @@ class PresentationClock:
         self._last_s: Fraction | None = None
 
     def time_of(self, pts: int | None, time_base: Fraction | None) -> Fraction:
-        """Seconds. A time that is missing or goes back becomes that of the frame before plus the usual interval, and
-        what follows is shifted with it: later intervals stay true.
+        """Seconds.
+
+        A time that is missing or goes back becomes that of the frame before plus the usual interval, and what
+        follows is shifted with it: later intervals stay true.
         """
         following_s = Fraction(0) if self._last_s is None else self._last_s + self._interval_s
         if pts is None or time_base is None:
@@ -96,7 +99,9 @@ class VideoDecoder:
         self.losses = DecodingLosses()
         self._container = _open(path)
         self.stream = _video_stream(self._container, path)
-        self.stream.thread_type = "AUTO"  # frame threads where the codec knows them; PyAV's default is slices alone
+        self.stream.thread_type = (
+            "AUTO"  # frame threads where the codec knows them; PyAV's default is slices alone
+        )
         self.stream.codec_context.thread_count = _DECODER_THREADS
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._broken_until: int | None = None  # in units of the time base; None: all is well
@@ -126,7 +131,10 @@ class VideoDecoder:
             self.decoded_frames = index + 1
             if self._is_intact(frame):
                 yield DecodedFrame(
-                    frame=frame, source_index=index, timestamp_s=float(time_s), elapsed_s=float(time_s - first_s)
+                    frame=frame,
+                    source_index=index,
+                    timestamp_s=float(time_s),
+                    elapsed_s=float(time_s - first_s),
                 )
             else:
                 self.losses.damaged_frames += 1
@@ -162,7 +170,8 @@ class VideoDecoder:
     def _is_intact(self, frame: Any) -> bool:
         """Whether no broken packet went into the frame: none since the last key frame.
 
-        Frames come out later than their packets go in, so a key frame counts only if it is shown after the breakage.
+        Frames come out later than their packets go in, so a key frame counts only if it is shown after the
+        breakage.
         """
         if frame.is_corrupt:
             self._broken_until = (frame.pts or 0) + 1

@@ -56,7 +56,7 @@ class DemoCapture:
 
 
 def demo_capture(
-    *, frames: int = 90, size: tuple[int, int] = (640, 360), hfov_deg: float = 70.0, fps: int = 10
+    *, frames: int = 72, size: tuple[int, int] = (640, 360), hfov_deg: float = 70.0, fps: int = 10
 ) -> DemoCapture:
     """The capture of the demo; size is (width, height) of the video."""
     width, height = size

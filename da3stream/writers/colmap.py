@@ -24,7 +24,7 @@ _MAX_POINTS = 100_000
 
 
 class ColmapWriter(Writer):
-    """colmap/images and colmap/sparse/0 (binary files; `write_model` says why).
+    """colmap/images, colmap/sparse/0 and colmap/database.db (`write_model` says what the latter is good for).
 
     The images are the user's own, read a second time, or, where that is impossible, the processing-resolution
     ones as JPEG. All share one PINHOLE camera at the size of these images: the medians over all frames of
@@ -65,9 +65,7 @@ class ColmapWriter(Writer):
         images = [
             ModelImage(name=name, world_from_cam=poses[row]) for name, row in zip(names, chosen, strict=True)
         ]
-        write_model(
-            self._folder / "sparse" / "0", self._camera(), images, PointCloud.concatenate(self._clouds)
-        )
+        write_model(self._folder, self._camera(), images, PointCloud.concatenate(self._clouds))
         self._pending.commit()
 
     def abort(self) -> None:

@@ -28,13 +28,28 @@ class ModelImage:
 
 
 def write_model(folder: Path, camera: Camera | None, images: Sequence[ModelImage], cloud: PointCloud) -> None:
-    """Write cameras, images and points, and the trivial rig and frames that COLMAP 4 wants, as binary files.
+    """Write folder/sparse/0 and folder/database.db.
 
-    Binary only: COLMAP, pycolmap and the readers of the Gaussian splatting trainers prefer it where there are
-    both, and `colmap model_converter` makes text of it. All images share one PINHOLE camera and are numbered
-    from 1 in the order given; without images there may be no camera. The points have no tracks yet.
-    Format: https://colmap.github.io/format.html
+    The model is binary only: where there are both, all readers prefer that to text, and `colmap
+    model_converter` makes text of it. All images share one PINHOLE camera and are numbered from 1 in the
+    order given; without images there may be no camera. The points have no tracks.
+
+    The database knows the same camera and images under the same numbers, and no features yet. `colmap
+    feature_extractor` numbers the images of a database of its own in the order in which its threads are done,
+    and `point_triangulator` of COLMAP 4 then refuses the model (github.com/colmap/colmap/issues/798 and 2250
+    show how often that happens); given this database it keeps the numbers and the camera.
+
+    Formats: https://colmap.github.io/format.html and https://colmap.github.io/database.html
     """
+    model = _model(camera, images, cloud)
+    sparse = folder / "sparse" / "0"
+    sparse.mkdir(parents=True)
+    model.write_binary(sparse)
+    _write_database(folder / "database.db", model)
+
+
+def _model(camera: Camera | None, images: Sequence[ModelImage], cloud: PointCloud) -> Any:
+    """A `pycolmap.Reconstruction`, with the trivial rig and frames that COLMAP 4 wants."""
     import pycolmap
 
     model = pycolmap.Reconstruction()
@@ -48,8 +63,7 @@ def write_model(folder: Path, camera: Camera | None, images: Sequence[ModelImage
     no_track = pycolmap.Track()
     for position, color in zip(cloud.points_in_world.astype(np.float64), cloud.colors, strict=True):
         model.add_point3D(position, no_track, color)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.write_binary(folder)
+    return model
 
 
 def _pinhole(camera: Camera) -> Any:
@@ -59,3 +73,20 @@ def _pinhole(camera: Camera) -> Any:
     return pycolmap.Camera(
         model="PINHOLE", camera_id=_CAMERA_ID, width=camera.width, height=camera.height, params=params
     )
+
+
+def _write_database(path: Path, model: Any) -> None:
+    """Write camera, rig, frames and images of a `pycolmap.Reconstruction`, numbered as they are."""
+    import pycolmap
+
+    database = pycolmap.Database.open(path)
+    with pycolmap.DatabaseTransaction(database):
+        for camera in model.cameras.values():
+            database.write_camera(camera, use_camera_id=True)
+        for rig in model.rigs.values():
+            database.write_rig(rig, use_rig_id=True)
+        for frame_id in sorted(model.frames):
+            database.write_frame(model.frames[frame_id], use_frame_id=True)
+        for image_id in sorted(model.images):
+            database.write_image(model.images[image_id], use_image_id=True)
+    database.close()

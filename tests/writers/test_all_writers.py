@@ -29,6 +29,7 @@ FILES = {
     "cameras": ("cameras.json",),
     "pcd": ("pcd/combined_pcd.ply",),
     "colmap": (
+        "colmap/database.db",
         *(f"colmap/images/{3 * i:06d}.jpg" for i in range(4)),
         *(f"colmap/sparse/0/{name}.bin" for name in ("cameras", "frames", "images", "points3D", "rigs")),
     ),

@@ -134,7 +134,20 @@ def test_there_is_nothing_else_in_the_folder(make_context, outputs):
     write(ColmapWriter(make_context(originals=FakeOriginals())), blocks_of(3))
     others = {name for name in outputs.visible() if not name.startswith("colmap/images/")}
     model_files = ("cameras", "frames", "images", "points3D", "rigs")
-    assert others == {f"colmap/sparse/0/{name}.bin" for name in model_files}
+    assert others == {"colmap/database.db", *(f"colmap/sparse/0/{name}.bin" for name in model_files)}
+
+
+def test_the_database_has_the_numbers_and_the_camera_of_the_model(make_context, outputs, model):
+    write(ColmapWriter(make_context(originals=FakeOriginals())), blocks_of(FRAMES))
+    with pycolmap.Database.open(outputs.root / "colmap" / "database.db") as database:
+        images, cameras = database.read_all_images(), database.read_all_cameras()
+        assert database.num_frames() == FRAMES
+    read = model()
+    assert [(image.image_id, image.name) for image in images] == [
+        (image.image_id, image.name) for image in images_in_order(read)
+    ]
+    (camera,) = cameras
+    assert camera.params.tolist() == read.cameras[camera.camera_id].params.tolist()
 
 
 def test_points_stay_few(make_context, model, monkeypatch):

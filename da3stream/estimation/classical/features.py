@@ -29,7 +29,7 @@ class Features:
 
 def extract_features(image: NDArray[np.uint8]) -> Features:
     """At most about `MAX_FEATURES` features of an (H, W, 3) RGB image."""
-    sift = cv2.SIFT_create(
+    sift = cv2.SIFT.create(
         nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
     )
     keypoints, sift_descriptors = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)

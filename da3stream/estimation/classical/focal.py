@@ -19,8 +19,11 @@ FOCAL_HYPOTHESES = (0.55, 0.8, 1.15)
 """Of the long side; each is mapped with the focal fixed, then adjusted with it free."""
 PROFILE_FACTORS = (0.8, 1.25)
 """A settled focal must explain the matches better than these multiples of itself."""
-SETTLED_MARGIN = 0.01
-"""By how much of the epipolar score it must."""
+CLEAR_MARGIN = 0.02
+"""A difference of epipolar scores that leaves no doubt. Measured drops: walking around an object 0.11 to 0.20, driving
+straight on 0.000 to 0.001, a robot on a plane 0.000 to 0.003."""
+CONVINCING_SCORE = 0.75
+"""With a score from here on the guess is taken to be in the right basin, settled or not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,34 +45,41 @@ def guess_intrinsics(size: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def find_focal(mapping: Mapping, *, known: bool) -> FocalChoice:
-    """Reconstruct with the known focal, or with hypotheses about the unknown one.
+    """Reconstruct with the known focal, or find the unknown one.
 
-    Kept is the guess, unless another focal is clearly better: chunks that cannot tell must at least agree.
+    The guess is kept unless another focal is clearly better: where the motion tells nothing of the focal (a straight
+    drive), neighbouring chunks must at least agree on it. The other hypotheses cost as much again, so they are tried
+    only if the guess explains the matches badly.
     """
-    if known:
-        attempt = mapping.reconstruct()
-        return FocalChoice(chosen=attempt.best, settled=False, attempt=attempt)
     guessed = mapping.reconstruct()
-    others = mapping.reconstruct([each / FOCAL_GUESS for each in FOCAL_HYPOTHESES if each != FOCAL_GUESS])
-    freed = mapping.adjust((guessed + others).candidates, free_focal=True)
-    attempt = guessed + others + freed
+    if known:
+        return FocalChoice(chosen=guessed.best, settled=False, attempt=guessed)
+    freed = _free(mapping, guessed)
+    if not freed.settled and (freed.chosen is None or freed.chosen.score < CONVINCING_SCORE):
+        others = mapping.reconstruct([each / FOCAL_GUESS for each in FOCAL_HYPOTHESES if each != FOCAL_GUESS])
+        freed = _free(mapping, guessed + others)
+    if freed.settled or guessed.best is None or _is_clearly_better(freed.chosen, guessed.best):
+        return freed
+    return FocalChoice(chosen=guessed.best, settled=False, attempt=freed.attempt)
+
+
+def _free(mapping: Mapping, attempt: Attempt) -> FocalChoice:
+    """Adjust the focal of every candidate, take the best, and compare it with other focals."""
+    freed = mapping.adjust(attempt.candidates, free_focal=True)
     best = freed.best
     if best is None:
-        return FocalChoice(chosen=attempt.best, settled=False, attempt=attempt)
+        return FocalChoice(chosen=None, settled=False, attempt=attempt + freed)
     rivals = mapping.adjust(_with_focal_times(best, PROFILE_FACTORS), free_focal=False)
-    attempt += Attempt(warnings=rivals.warnings)
-    settled = is_settled(best, rivals.candidates)
-    chosen = best if settled or guessed.best is None else guessed.best
-    if best.score - chosen.score > SETTLED_MARGIN:
-        chosen = best
-    return FocalChoice(chosen=chosen, settled=settled, attempt=attempt)
+    return FocalChoice(chosen=best, settled=is_settled(best, rivals.candidates), attempt=attempt + freed)
 
 
 def is_settled(best: Candidate, rivals: Sequence[Candidate]) -> bool:
     """Whether every rival, the same chunk with another focal, explains the matches clearly worse."""
-    return len(rivals) == len(PROFILE_FACTORS) and all(
-        best.score - rival.score > SETTLED_MARGIN for rival in rivals
-    )
+    return len(rivals) == len(PROFILE_FACTORS) and all(_is_clearly_better(best, rival) for rival in rivals)
+
+
+def _is_clearly_better(candidate: Candidate | None, rival: Candidate) -> bool:
+    return candidate is not None and candidate.score - rival.score > CLEAR_MARGIN
 
 
 def _with_focal_times(candidate: Candidate, factors: Sequence[float]) -> list[Candidate]:

@@ -17,6 +17,7 @@ from da3stream.estimation.classical.view_graph import TwoView, ViewGraph
 
 MIN_REGISTERED = 3
 MIN_TRIANGULATION_DEG = 1.0
+MIN_REGISTRATION_INLIERS = 12
 INITIAL_TRIANGULATION_DEG = 2.0
 
 
@@ -107,6 +108,11 @@ def _incremental_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = False
     options.mapper.init_min_tri_angle = INITIAL_TRIANGULATION_DEG
     options.mapper.init_min_num_inliers = 50
+    # Vehicles drive straight on: a pair along the optical axis may be the best there is to start from.
+    options.mapper.init_max_forward_motion = 1.0
+    # Few matches hold the two sides of a jump in the video together; tracks of two views help there as well.
+    options.mapper.abs_pose_min_num_inliers = MIN_REGISTRATION_INLIERS
+    options.triangulation.ignore_two_view_tracks = False
     options.mapper.filter_min_tri_angle = MIN_TRIANGULATION_DEG
     options.mapper.ba_local_min_tri_angle = MIN_TRIANGULATION_DEG
     options.triangulation.min_angle = MIN_TRIANGULATION_DEG

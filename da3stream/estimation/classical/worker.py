@@ -9,7 +9,7 @@ import os
 import queue
 import sys
 import threading
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -82,14 +82,14 @@ def _adjust(request: Message) -> Message:
 _JOBS = {"verify": _verify, "map": _map, "adjust": _adjust}
 
 
-def _claim_stdout() -> BinaryIO:
+def _claim_stdout() -> IO[bytes]:
     """The pipe to the parent; what native code prints to stdout goes to stderr from here on."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return replies
 
 
-def _read_requests(stream: BinaryIO, requests: queue.SimpleQueue[Message]) -> None:
+def _read_requests(stream: IO[bytes], requests: queue.SimpleQueue[Message]) -> None:
     while (message := read_message(stream)) is not None:
         requests.put(message)
     os._exit(0)

@@ -84,6 +84,7 @@ def _triangulate_grid(views: Views, reference: int, source: int) -> Float64:
     if not np.linalg.norm(pair.epipole) > 0:
         return np.empty(0)
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    dis.setFinestScale(1)
     start = FLOW_STRIDE_PX // 2
     flow = dis.calc(views.grey[reference], views.grey[source], None)[start::FLOW_STRIDE_PX, start::FLOW_STRIDE_PX]
     x, y = pixel_centres(views.size)

@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import EstimationError
+from da3stream.estimation.classical.dense.correlation import normalised
 from da3stream.estimation.classical.dense.depth_range import DepthRange, depth_ranges
 from da3stream.estimation.classical.dense.fill import fill
 from da3stream.estimation.classical.dense.flow import estimates_from_flow
 from da3stream.estimation.classical.dense.fusion import combine, cross_check
 from da3stream.estimation.classical.dense.maps import DenseMaps, Estimate, SparseDepth
 from da3stream.estimation.classical.dense.neighbours import flow_pairs, measure_parallax, sweep_sources
-from da3stream.estimation.classical.dense.sweep import normalised, sweep_estimate
-from da3stream.estimation.classical.dense.views import Views, small_views
+from da3stream.estimation.classical.dense.sweep import sweep_estimate
+from da3stream.estimation.classical.dense.views import LONG_SIDE_PX, Views, small_views
 
 WORKERS = 2
+MIN_SIDE_PX = 32
 
 
 def dense_depth(
@@ -63,7 +65,7 @@ def _estimates(views: Views, ranges: Sequence[DepthRange]) -> list[Estimate]:
     features = [normalised(grey) for grey in views.grey]
     with ThreadPoolExecutor(WORKERS) as pool:
         swept = pool.map(partial(sweep_estimate, views, features), frames, sources, ranges)
-        by_flow = estimates_from_flow(views, flow_pairs(parallax), pool)
+        by_flow = estimates_from_flow(views, features, flow_pairs(parallax), pool)
         fused = list(pool.map(combine, ([*flow, sweep] for flow, sweep in zip(by_flow, swept, strict=True))))
         checked = pool.map(lambda i: cross_check(views, i, sources[i].all, fused), frames)
         return list(pool.map(fill, checked, views.grey, ranges))
@@ -90,6 +92,12 @@ def _check(
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or 0 in images.shape:
         raise EstimationError(
             "dense depth needs RGB images", got=f"{images.shape} {images.dtype}", expected="(N, H, W, 3) uint8, N > 0"
+        )
+    if min(images.shape[1:3]) * min(1.0, LONG_SIDE_PX / max(images.shape[1:3])) < MIN_SIDE_PX:
+        raise EstimationError(
+            "images are too small for dense depth",
+            got=f"{images.shape[2]}x{images.shape[1]}",
+            expected=f"at least {MIN_SIDE_PX} pixels on the short side, where the long one has {LONG_SIDE_PX}",
         )
     n = len(images)
     for name, array, shape in (

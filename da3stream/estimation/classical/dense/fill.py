@@ -44,7 +44,7 @@ def push_pull(values: Float32, known: NDArray[np.bool_]) -> Float32:
 
 def _push_pull(weighted: Float32, weight: Float32) -> Float32:
     """Recursion over a pyramid: `weighted` holds value x weight, weights lie in [0, 1]."""
-    mean: Float32 = weighted / np.maximum(weight, np.float32(1e-12))
+    mean: Float32 = np.divide(weighted, np.maximum(weight, np.float32(1e-12)), dtype=np.float32)
     height, width = weight.shape
     if weight.min() >= 1 or (height == 1 and width == 1):
         return mean

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.estimation.classical.dense.correlation import unsupported_error_px, window_mean
 from da3stream.estimation.classical.dense.maps import Estimate
 from da3stream.estimation.classical.dense.triangulation import triangulate
 from da3stream.estimation.classical.dense.views import Rays, Views, pixel_centres
@@ -33,22 +34,24 @@ class FlowPair:
 
 
 def estimates_from_flow(
-    views: Views, pairs: Sequence[tuple[int, int]], pool: ThreadPoolExecutor
+    views: Views, features: Sequence[Float32], pairs: Sequence[tuple[int, int]], pool: ThreadPoolExecutor
 ) -> list[list[Estimate]]:
     """For each view, one estimate for every pair that it is in."""
     found: list[list[Estimate]] = [[] for _ in range(len(views))]
-    for (first, second), both in zip(pairs, pool.map(lambda pair: pair_estimates(views, *pair), pairs), strict=True):
+    for (first, second), both in zip(pairs, pool.map(lambda pair: pair_estimates(views, features, *pair), pairs), strict=True):
         found[first].append(both[0])
         found[second].append(both[1])
     return found
 
 
-def pair_estimates(views: Views, first: int, second: int) -> tuple[Estimate, Estimate]:
+def pair_estimates(
+    views: Views, features: Sequence[Float32], first: int, second: int
+) -> tuple[Estimate, Estimate]:
     """Depth of both views of a pair."""
     flow = flow_between(views, first, second)
     return (
-        flow_estimate(views, first, second, flow.forward_px, flow.backward_px),
-        flow_estimate(views, second, first, flow.backward_px, flow.forward_px),
+        flow_estimate(views, features, first, second, flow.forward_px, flow.backward_px),
+        flow_estimate(views, features, second, first, flow.backward_px, flow.forward_px),
     )
 
 
@@ -64,26 +67,37 @@ def flow_between(views: Views, first: int, second: int) -> FlowPair:
     return FlowPair(forward_px=dis.calc(a, b, None), backward_px=dis.calc(b, a, None))
 
 
-def flow_estimate(views: Views, reference: int, source: int, there: Float32, back: Float32) -> Estimate:
+def flow_estimate(
+    views: Views, features: Sequence[Float32], reference: int, source: int, there_px: Float32, back_px: Float32
+) -> Estimate:
     """Depth of `reference` from the flow to `source` and back.
 
     The localisation error is modelled as the root of the sum of squares of a constant, the distance from the
-    epipolar line (what moves by itself leaves it) and the forward-backward disagreement.
+    epipolar line (what moves by itself leaves it), the forward-backward disagreement, and what is added for want of
+    correlation.
     """
     x, y = pixel_centres(views.size)
     pair = views.pair(reference, source)
-    target_x, target_y = x + there[..., 0], y + there[..., 1]
+    target_x, target_y = x + there_px[..., 0], y + there_px[..., 1]
     found = triangulate(pair, Rays.at(pair, x, y), target_x, target_y)
+    loop = there_px + _sampled(back_px, target_x, target_y, border=1e3)
+    loop_px = cv2.magnitude(*cv2.split(loop))
+    correlation = window_mean(features[reference] * _sampled(features[source], target_x, target_y, border=0))
+    unsupported_px = unsupported_error_px(window_mean(correlation))
+    error_px = np.sqrt(
+        np.float32(BASE_ERROR_PX**2) + np.square(found.residual_px) + np.square(loop_px) / 4 + np.square(unsupported_px)
+    )
+    usable = (found.residual_px < MAX_EPIPOLAR_ERROR_PX) & (loop_px < MAX_LOOP_ERROR_PX)
+    usable &= found.parallax_px > MIN_PARALLAX_PX
+    return Estimate(
+        inverse_depth=np.where(usable, found.inverse_depth, np.float32(0)),
+        confidence=np.where(usable, found.parallax_px / error_px, np.float32(0)),
+    )
+
+
+def _sampled(image: Float32, x: Float32, y: Float32, *, border: float) -> Float32:
+    """Bilinear samples at pixel positions (centres at 0.5); `border` outside."""
     half = np.float32(0.5)
-    returned = cv2.remap(
-        back, target_x - half, target_y - half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3)
+    return cv2.remap(
+        image, x - half, y - half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border, border)
     )
-    loop = there + returned
-    loop_px = np.sqrt(loop[..., 0] ** 2 + loop[..., 1] ** 2)
-    usable = (
-        (found.residual_px < MAX_EPIPOLAR_ERROR_PX) & (loop_px < MAX_LOOP_ERROR_PX)
-        & (found.parallax_px > MIN_PARALLAX_PX)
-    )
-    error_px = np.sqrt(np.float32(BASE_ERROR_PX**2) + found.residual_px**2 + np.float32(0.25) * loop_px**2)
-    confidence = np.where(usable, found.parallax_px / error_px, np.float32(0))
-    return Estimate(inverse_depth=np.where(usable, found.inverse_depth, np.float32(0)), confidence=confidence)

@@ -60,7 +60,10 @@ def _agreement(inverse_depth: Float32, confidence: Float32) -> NDArray[np.bool_]
 
 
 def cross_check(views: Views, reference: int, others: Sequence[int], estimates: Sequence[Estimate]) -> Estimate:
-    """Keep what at least two other frames confirm (one, where fewer than three are compared), averaged with them.
+    """Keep what other frames confirm, averaged with them.
+
+    At least two must (one, where fewer than three are compared), and no fewer than see through the point to
+    something behind it. Those that see something before it may just be occluded.
 
     The confidence is multiplied by sqrt(confirmations / 4): at triangulated points of real clips, the errors then are
     what the confidence says for any number of confirmations. What moves by itself, repeats or is noise is not confirmed.
@@ -68,14 +71,15 @@ def cross_check(views: Views, reference: int, others: Sequence[int], estimates: 
     own = estimates[reference]
     weight = own.confidence * own.confidence
     moment = weight * own.inverse_depth
-    confirmations = np.zeros_like(weight)
+    confirmations, violations = np.zeros_like(weight), np.zeros_like(weight)
     for other in others:
         seen = seen_from(views, reference, other, estimates)
         confirmed = _confirms(own, seen)
         addition = np.where(confirmed, seen.confidence * seen.confidence, np.float32(0))
         weight, moment = weight + addition, moment + addition * seen.inverse_depth
         confirmations += confirmed
-    kept = confirmations >= (2 if len(others) >= 3 else 1)
+        violations += (seen.confidence > 0) & ~confirmed & (seen.inverse_depth < own.inverse_depth)
+    kept = confirmations >= np.maximum(2 if len(others) >= 3 else 1, violations)
     confidence = np.minimum(own.confidence * np.sqrt(confirmations / np.float32(4)), np.float32(MAX_CONFIDENCE))
     kept &= confidence >= MIN_CONFIDENCE
     return Estimate(

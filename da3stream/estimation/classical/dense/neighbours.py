@@ -59,9 +59,9 @@ def _pair_parallax(views: Views, i: int, j: int, inverse_depth: float) -> tuple[
 
 
 def flow_pairs(parallax: Parallax) -> list[tuple[int, int]]:
-    """Unordered pairs (i < j): for each frame one later partner, the one whose parallax is nearest to the ideal.
+    """Unordered pairs i < j: of each frame with the one earlier and the one later frame nearest to the ideal.
 
-    Both directions of the flow of a pair are computed anyway, so most frames get an estimate from either side.
+    In a steady motion the partners choose each other, and each frame has two pairs.
     """
     n = len(parallax.overlap)
     pairs: set[tuple[int, int]] = set()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.estimation.classical.dense.correlation import unsupported_error_px, window_mean
 from da3stream.estimation.classical.dense.depth_range import DepthRange
 from da3stream.estimation.classical.dense.maps import Estimate
 from da3stream.estimation.classical.dense.neighbours import Sources
@@ -16,12 +17,9 @@ from da3stream.estimation.classical.dense.triangulation import sensitivity_px
 from da3stream.estimation.classical.dense.views import PairGeometry, Rays, Views, pixel_centres
 
 PLANES = 64
-WINDOW = (5, 5)
-NOISE_GREY = 2.0
-"""Standard deviation below which a window counts as textureless, in grey levels."""
 BASE_ERROR_PX, WEAK_MARGIN = 0.2, 85.0
-"""Model of the localisation error in pixels of a source, BASE + (WEAK_MARGIN / margin)^2, where the margin is that of
-the aggregated cost over the next best plane. Fitted to the errors at triangulated points of two clips."""
+"""Model of the localisation error: BASE + (WEAK_MARGIN / margin)^2 + what is added for want of correlation. Fitted to
+the errors at triangulated points of two clips."""
 OURS_FROM_OPENCV = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """Pixels whose centre of the top-left pixel is (0.5, 0.5), from OpenCV's, where it is (0, 0)."""
 OPENCV_FROM_OURS = np.linalg.inv(OURS_FROM_OPENCV)
@@ -29,18 +27,6 @@ OPENCV_FROM_OURS = np.linalg.inv(OURS_FROM_OPENCV)
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 Int16 = NDArray[np.int16]
-
-
-def normalised(grey: NDArray[np.uint8]) -> Float32:
-    """Grey minus its local mean, over its local standard deviation (plus noise).
-
-    The product of two such images, averaged over a window, is close to their zero-mean normalised correlation, and
-    costs one warp and one box filter per plane instead of three; without texture it goes to zero.
-    """
-    image = grey.astype(np.float32)
-    mean = cv2.boxFilter(image, -1, WINDOW)
-    variance = np.maximum(cv2.boxFilter(image * image, -1, WINDOW) - mean * mean, np.float32(0))
-    return (image - mean) / np.sqrt(variance + np.float32(NOISE_GREY**2))
 
 
 def cost_volume(
@@ -74,7 +60,7 @@ def _correlation(
         total += cv2.warpPerspective(image, homography, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     total *= reference
     total *= np.float32(1 / len(images))
-    return cv2.boxFilter(total, -1, WINDOW)
+    return window_mean(total)
 
 
 def sweep_estimate(
@@ -91,7 +77,9 @@ def sweep_estimate(
     position = plane[0] + _vertex_offset(total, plane)
     step = (searched.near - searched.far) / (PLANES - 1)
     inverse_depth = (searched.far + position * step).astype(np.float32)
-    error_px = BASE_ERROR_PX + np.square(WEAK_MARGIN / np.maximum(_margin(total, plane), np.float32(1)))
+    no_margin_px = np.square(np.float32(WEAK_MARGIN) / np.maximum(_margin(total, plane), np.float32(1)))
+    unsupported_px = unsupported_error_px(window_mean(_correlation_at(cost, plane)))
+    error_px = np.float32(BASE_ERROR_PX) + no_margin_px + unsupported_px
     parallax_px = inverse_depth * _mean_sensitivity_px(views, reference, pairs, inverse_depth)
     return Estimate(inverse_depth=inverse_depth, confidence=parallax_px / error_px)
 
@@ -105,6 +93,12 @@ def _vertex_offset(total: Int16, plane: NDArray[np.intp]) -> Float32:
     curvature = np.maximum(below + above - 2 * centre, np.float32(1))
     offset = np.clip((below - above) / (2 * curvature), -0.5, 0.5)
     return np.where((inner == plane)[0], offset, np.float32(0))
+
+
+def _correlation_at(cost: UInt8, plane: NDArray[np.intp]) -> Float32:
+    """(h, w) correlation in [-1, 1] at the chosen planes."""
+    chosen = np.take_along_axis(cost, plane, axis=0)[0].astype(np.float32)
+    return 1 - chosen * np.float32(2 / MAX_COST)
 
 
 def _margin(total: Int16, plane: NDArray[np.intp]) -> Float32:

@@ -1,0 +1,254 @@
+"""Frames of a folder of images, or of a single image."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.config import SourceConfig
+from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError, UnreadableImageError
+from da3stream.imaging import resize_for_processing
+from da3stream.scene import Frame
+from da3stream.source.base import OriginalImage
+from da3stream.source.capture_times import capture_times_s
+from da3stream.source.fingerprint import content_fingerprint, identity_string
+from da3stream.source.selection import FrameSelector, SelectionRule, image_rule
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_PUBLISHED_AS_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
+_FINGERPRINT_EDGE_BYTES = 1 << 14
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedImage:
+    """An image of the folder."""
+
+    source_index: int
+    """Position in natural order among all images of the folder, from 0."""
+    timestamp_s: float
+    """Capture time in seconds since 1970, or seconds made from the index."""
+    path: Path
+
+
+class ImageFolderSource:
+    """Images of a folder in natural order (`img2` before `img10`), or one image file.
+
+    Hidden files, subfolders and files with other suffixes are ignored. EXIF rotation is applied. Grey images
+    get three equal channels, 16-bit values v become round(v / 257), and alpha is dropped without blending.
+
+    `Frame.timestamp_s` is the EXIF capture time if all images have one and they strictly increase. Otherwise
+    times are made up: index / fps, or the index in seconds. `start` and `end` count from the first image.
+    """
+
+    def __init__(self, path: str | Path, config: SourceConfig) -> None:
+        """
+        Raises:
+            InputNotFoundError: there is no such folder or file.
+            NoFramesError: the folder holds no image.
+        """
+        self.path = Path(path)
+        self.warnings: list[str] = []
+        """Nothing is ever repaired here; for symmetry with videos."""
+        self._paths = _image_paths(self.path)
+        self._config = config
+
+    @cached_property
+    def _capture_times_s(self) -> list[float] | None:
+        return capture_times_s(self._paths)
+
+    @property
+    def timestamps_are_synthetic(self) -> bool:
+        """Whether times are made up from the index. Reads the headers of all images once."""
+        return self._capture_times_s is None
+
+    @property
+    def rule(self) -> SelectionRule:
+        """The selection with its defaults resolved.
+
+        Raises:
+            ConfigError: start or end is given, but no time is known.
+        """
+        return image_rule(self._config, has_times=not self.timestamps_are_synthetic)
+
+    def selected(self) -> list[ListedImage]:
+        """The images that are taken; none of them is read.
+
+        Raises:
+            NoFramesError: the selection leaves nothing.
+        """
+        images = self.listed()
+        selector = FrameSelector(self.rule)
+        taken = [image for image in images if selector.take(image.timestamp_s - images[0].timestamp_s)]
+        if not taken:
+            raise NoFramesError(
+                f"the selection leaves no image of {self.path}",
+                got=f"{len(images)} images over {images[-1].timestamp_s - images[0].timestamp_s:.2f} s",
+                hint="Check --start and --end: they count seconds from the first image.",
+            )
+        return taken
+
+    def listed(self) -> list[ListedImage]:
+        """All images with their times."""
+        interval_s = 1.0 / (self._config.fps or 1.0)
+        times_s = self._capture_times_s or [index * interval_s for index in range(len(self._paths))]
+        return [
+            ListedImage(source_index=index, timestamp_s=time_s, path=path)
+            for index, (path, time_s) in enumerate(zip(self._paths, times_s, strict=True))
+        ]
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the selected images.
+
+        Raises:
+            UnreadableImageError: an image cannot be decoded.
+            MixedImageSizesError: an image has another size than the first one.
+            NoFramesError, ConfigError: see `selected`.
+        """
+        first: tuple[Path, tuple[int, int]] | None = None
+        for index, listed in enumerate(self.selected()):
+            image = read_rgb(listed.path)
+            size = (image.shape[1], image.shape[0])
+            first = first or (listed.path, size)
+            if size != first[1]:
+                raise _mixed_sizes(first[0], first[1], listed.path, size)
+            yield Frame(
+                index=index,
+                source_index=listed.source_index,
+                timestamp_s=listed.timestamp_s,
+                image=resize_for_processing(image, self._config.resolution),
+                name=listed.path.name,
+                original_size=size,
+            )
+
+    def size_hint(self) -> int:
+        """Number of selected images. Raises what `selected` raises."""
+        return len(self.selected())
+
+    def identity(self) -> str:
+        """Names and contents (see `content_fingerprint`) of all images, and the selection."""
+        digest = hashlib.sha256()
+        for path in self._paths:
+            digest.update(f"{path.name}\0{content_fingerprint(path, _FINGERPRINT_EDGE_BYTES)}\n".encode())
+        return identity_string(
+            "images",
+            digest.hexdigest(),
+            selection=asdict(self.rule),
+            fps=self._config.fps,
+            resolution=self._config.resolution,
+        )
+
+    def originals(self, source_indices: Iterable[int]) -> Iterator[OriginalImage]:
+        """Yield these images at full size: the file itself if it is an upright JPEG or PNG, else as PNG.
+
+        Raises:
+            UnreadableImageError: an image cannot be decoded.
+        """
+        for source_index in source_indices:
+            yield _original(source_index, self._paths[source_index])
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as upright (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImageError: it cannot be read or decoded as a whole, or its values are no integers.
+    """
+    import cv2
+
+    return cv2.cvtColor(_decode(_read_bytes(path), path), cv2.COLOR_BGR2RGB)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"the image {path} cannot be read", got=error.strerror) from None
+
+
+def _decode(encoded: bytes, path: Path) -> NDArray[np.uint8]:
+    """Upright (H, W, 3) uint8 BGR.
+
+    OpenCV refuses what is cut short when it decodes from memory; reading the file by itself it would fill up
+    with grey.
+    """
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # three channels, EXIF rotation, depth as stored
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    if image is None:
+        raise UnreadableImageError(
+            f"the image {path} cannot be decoded",
+            got=f"{len(encoded)} bytes",
+            expected="a complete image file",
+            hint="Remove or replace it; no image is skipped silently.",
+        )
+    if image.dtype == np.uint16:
+        return np.rint(image / np.float32(257)).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise UnreadableImageError(
+            f"the image {path} cannot be used",
+            got=f"{image.dtype} pixels",
+            expected="8 or 16 bits per channel",
+        )
+    return image
+
+
+def _original(source_index: int, path: Path) -> OriginalImage:
+    import cv2
+
+    encoded = _read_bytes(path)
+    upright = _decode(encoded, path)
+    suffix = _PUBLISHED_AS_IS.get(path.suffix.lower())
+    if suffix is not None:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+        if stored is not None and np.array_equal(stored, upright):
+            return OriginalImage(source_index=source_index, suffix=suffix, data=encoded)
+    _, png = cv2.imencode(".png", upright)
+    return OriginalImage(source_index=source_index, suffix=".png", data=png.tobytes())
+
+
+def _image_paths(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputNotFoundError(f"there is no folder {path}")
+    files = [entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    images = [file for file in files if is_image_file(file)]
+    if not images:
+        others = sorted({file.suffix or file.name for file in files})[:5]
+        raise NoFramesError(
+            f"the folder {path} holds no image",
+            got=f"{len(files)} other files ({', '.join(others)})" if files else "no files",
+            expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
+        )
+    return sorted(images, key=_natural_key)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name ends like that of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts digits by their value and all else as text; the name itself decides between `a1` and `a01`."""
+    parts = re.findall(r"\d+|\D+", path.name.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
+
+
+def _mixed_sizes(
+    first: Path, first_size: tuple[int, int], other: Path, size: tuple[int, int]
+) -> MixedImageSizesError:
+    return MixedImageSizesError(
+        f"the images {first.name} and {other.name} differ in size",
+        got=f"{size[0]}x{size[1]} in {other}",
+        expected=f"{first_size[0]}x{first_size[1]} as in {first}",
+        hint="Use images of one size, in one folder per camera.",
+    )

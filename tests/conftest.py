@@ -1,0 +1,49 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before numpy is imported: BLAS threads gain nothing on small matrices and fight over the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real clips; tests that need it carry the marker `data`."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("DA3STREAM_SHARED", default))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real clips in {folder}; set DA3STREAM_SHARED")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With DA3STREAM_FORBID_SKIPS set, say which skips made the session fail."""
+    for report in _forbidden_skips():
+        terminalreporter.write_line(f"FORBIDDEN SKIP {report}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and _forbidden_skips():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and not {"gpu", "weights"} & set(report.keywords):
+        _SKIPPED.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _SKIPPED.append(report.nodeid)
+
+
+_SKIPPED: list[str] = []
+
+
+def _forbidden_skips() -> list[str]:
+    return _SKIPPED if os.environ.get("DA3STREAM_FORBID_SKIPS") else []

@@ -1,0 +1,83 @@
+"""`stream()`: updates while the source runs."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+import da3stream
+from da3stream import Config, Frame
+from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
+
+from .doubles import FRAMES, CountingEstimator, ReportingSource
+
+
+def test_the_first_update_comes_before_the_source_has_ended(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    reporting = ReportingSource(source)
+    updates = da3stream.stream(reporting, tmp_path, config=config, estimator=CountingEstimator(world))
+    first = next(updates)
+    assert first.frames.tolist() == list(range(16))
+    assert not reporting.ended
+    assert reporting.given == 16
+    updates.close()
+
+
+def test_updates_with_their_corrections_give_the_final_trajectory(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    poses: dict[int, np.ndarray] = {}
+    corrected = 0.0
+    for update in da3stream.stream(source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0)):
+        assert set(update.corrections) <= set(poses)
+        for frame, pose in update.corrections.items():
+            corrected = max(corrected, float(np.abs(poses[frame] - pose).max()))
+            poses[frame] = pose
+        poses.update(zip(update.frames.tolist(), update.world_from_cam, strict=True))
+        assert len(update.points_in_world) == len(update.colors) > 0
+    final = da3stream.reconstruct(
+        source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0), resume=True
+    ).trajectory
+    assert sorted(poses) == list(range(FRAMES))
+    assert np.array_equal(np.stack([poses[k] for k in range(FRAMES)]), final.world_from_cam)
+    assert corrected > 0
+
+
+def test_stopping_early_leaves_a_run_that_can_be_resumed(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    updates = da3stream.stream(source, tmp_path, config=config, estimator=CountingEstimator(world))
+    next(updates)
+    next(updates)
+    updates.close()
+    rest = CountingEstimator(world)
+    result = da3stream.reconstruct(source, tmp_path, config=config, estimator=rest, resume=True)
+    assert rest.chunks[0][0] == 16
+    assert len(result.trajectory) == FRAMES
+
+
+def test_no_frame_older_than_two_chunks_stays_in_memory(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    images: list[tuple[int, weakref.ref[np.ndarray]]] = []
+
+    class Watched(ReportingSource):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for frame in self._inner:
+                image = frame.image.copy()
+                images.append((frame.index, weakref.ref(image)))
+                yield Frame(
+                    index=frame.index, source_index=frame.source_index, timestamp_s=frame.timestamp_s, image=image
+                )
+                del image
+
+    for update in da3stream.stream(Watched(source), tmp_path, config=config, estimator=CountingEstimator(world)):
+        gc.collect()
+        alive = [index for index, reference in images if reference() is not None]
+        assert alive, "the check cannot fail if nothing is alive"
+        assert min(alive) > update.frames[-1] - 2 * 16
+
