@@ -36,9 +36,8 @@ def chunk_frames(frames: Iterable[Frame], config: ChunkingConfig) -> Iterator[Lo
     for frame in frames:
         new.append(frame)
         if len(context[-overlap:]) + len(new) == size:
-            chunk = _load(index, context[-overlap:], new)
-            yield chunk
-            context, new, index = list(chunk.frames[-(overlap + 1) :]), [], index + 1
+            yield _load(index, context[-overlap:], new)
+            context, new, index = [*context, *new][-(overlap + 1) :], [], index + 1
     if new:
         yield _load(index, context[-max(overlap, overlap + 2 - len(new)) :], new)
 

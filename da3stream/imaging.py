@@ -25,8 +25,14 @@ def processing_size(width: int, height: int, resolution: int) -> tuple[int, int]
         width, height: size of the upright image in pixels.
         resolution: length of the longest side in pixels, before it is rounded to a multiple of 14.
     """
-    bounded_width, bounded_height = _bounded_size(width, height, resolution)
+    bounded_width, bounded_height = bounded_size(width, height, resolution)
     return _nearest_multiple(bounded_width), _nearest_multiple(bounded_height)
+
+
+def bounded_size(width: int, height: int, resolution: int) -> tuple[int, int]:
+    """(width, height) in pixels after the first step. `round` goes half to even, as DA3's does."""
+    factor = resolution / max(width, height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def resize_for_processing(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
@@ -35,19 +41,15 @@ def resize_for_processing(image: NDArray[np.uint8], resolution: int) -> NDArray[
     Shrinking averages areas, growing interpolates bicubically (OpenCV's INTER_AREA and INTER_CUBIC).
     """
     height, width = image.shape[:2]
-    bounded_size = _bounded_size(width, height, resolution)
     shrinks = resolution <= max(width, height)
-    bounded = _resized(image, bounded_size, area=shrinks)
-
-    size = processing_size(width, height, resolution)
-    grows = size[0] > bounded_size[0] or size[1] > bounded_size[1]
-    return _resized(bounded, size, area=not grows)
+    return resize_to_patches(_resized(image, bounded_size(width, height, resolution), area=shrinks))
 
 
-def _bounded_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """The size after step 1. `round` goes half to even, as DA3's does."""
-    factor = resolution / max(width, height)
-    return max(1, round(width * factor)), max(1, round(height * factor))
+def resize_to_patches(bounded: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The second step, for an image that has its bounded size."""
+    height, width = bounded.shape[:2]
+    size = _nearest_multiple(width), _nearest_multiple(height)
+    return _resized(bounded, size, area=size[0] <= width and size[1] <= height)
 
 
 def _nearest_multiple(side_px: int) -> int:

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from da3stream.source import InputDescription
 
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(source: Path, as_json: bool) -> None:
-    """Show what is in INPUT and what a run with default options would take from it."""
+    """Show what is in INPUT, and what `run` would take of it by default."""
+    from da3stream.chunking import count_chunks
+    from da3stream.config import load_config
+    from da3stream.source import probe
+
+    config = load_config()
+    found = probe(source, config)
+    chunks = None if found.selected_frames is None else count_chunks(found.selected_frames, config)
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "chunks": chunks}, indent=2))
+        return
+    for title, value in _lines(found, chunks):
+        click.echo(f"{title:12} {value}")
+
+
+def _lines(found: InputDescription, chunks: int | None) -> list[tuple[str, str]]:
+    lines = [
+        ("input", found.container if found.codec is None else f"video, {found.codec} in {found.container}"),
+        ("size", f"{found.width} x {found.height} px" + _rotation(found.rotation_deg)),
+        ("frames", _count(found.frames, "" if found.frames_are_counted else "about ")),
+        ("duration", "unknown" if found.duration_s is None else f"{found.duration_s:.2f} s"),
+        ("rate", _rate(found)),
+        ("times from", {"container": "the container", "exif": "EXIF", "synthetic": "frame numbers"}[found.timestamps]),
+        ("a run takes", f"{_count(found.selected_frames, 'about ')} frames"),
+        ("processed at", f"{found.processing_width} x {found.processing_height} px"),
+    ]
+    return lines if chunks is None else [*lines, ("chunks", str(chunks))]
+
+
+def _rotation(rotation_deg: int) -> str:
+    return f", turned by {rotation_deg} degrees" if rotation_deg else ""
+
+
+def _count(number: int | None, prefix: str) -> str:
+    return "an unknown number of" if number is None else f"{prefix}{number}"
+
+
+def _rate(found: InputDescription) -> str:
+    if found.average_fps is None:
+        return "unknown"
+    return f"{found.average_fps:.3g} frames/s" + (", variable" if found.is_variable_rate else "")

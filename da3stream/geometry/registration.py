@@ -18,6 +18,9 @@ from da3stream.geometry.sim3 import Sim3, skew
 Array = NDArray[np.float64]
 ScaleRule = Literal["least_squares", "symmetric", "one"]
 
+_ROUNDING = 1e-24
+"""Squared spread over squared distance from the origin that the rounding of a mean over many points stays below."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Moments:
@@ -49,6 +52,12 @@ class Moments:
             variance_a=float(np.vdot(weighted_a, a)), variance_b=float(share @ np.einsum("ij,ij->i", b, b)),
         )
 
+    @property
+    def coincide(self) -> bool:
+        """Whether the points of one side spread no further than the rounding of their mean."""
+        sides = ((self.variance_a, self.mean_a), (self.variance_b, self.mean_b))
+        return any(variance <= _ROUNDING * float(mean @ mean) for variance, mean in sides)
+
 
 def solve(moments: Moments, scale_rule: ScaleRule = "least_squares") -> Sim3:
     """The a_from_b that fits best.
@@ -66,7 +75,7 @@ def solve(moments: Moments, scale_rule: ScaleRule = "least_squares") -> Sim3:
     rotation = (u * sign) @ vt
     if scale_rule == "one":
         scale = 1.0
-    elif moments.variance_b <= 0 or moments.variance_a <= 0:
+    elif moments.coincide:
         raise ValueError("the points coincide; no scale can be told")
     elif scale_rule == "symmetric":
         scale = float(np.sqrt(moments.variance_a / moments.variance_b))
@@ -101,7 +110,7 @@ class RobustFit:
     sigma: float
     """Robust standard deviation of the residuals, in units of `residual_unit`."""
     inlier_ratio: float
-    """Share of the prior weight whose residual is below 3 sigma_floor (see `fit_robust`)."""
+    """Share of the prior weight whose residual is below `inlier_residual`."""
     iterations: int
 
 

@@ -93,11 +93,12 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     rule = SelectionRule(**request.fields["rule"])
     resolution = request.fields["resolution"]
 
-    def convert(decoded: DecodedFrame) -> Message:
-        # Here, so that OpenCV is imported while the first frames are decoded.
-        from da3stream.source.frame_scaling import processed_rgb
+    from da3stream.source.frame_scaling import FrameScaler
 
-        image = processed_rgb(decoded.frame, decoder.orientation, resolution)
+    scaler = FrameScaler()
+
+    def convert(decoded: DecodedFrame) -> Message:
+        image = scaler.processed_rgb(decoded.frame, decoder.orientation, resolution)
         fields = {
             "source_index": decoded.source_index,
             "timestamp_s": decoded.timestamp_s,
@@ -115,12 +116,14 @@ def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) ->
     """Send the frames with the requested numbers as JPEG files."""
     numbers = np.frombuffer(request.payload, np.int64)
 
-    def convert(decoded: DecodedFrame) -> Message:
-        from da3stream.source.frame_scaling import encoded_jpeg
+    from da3stream.source.frame_scaling import FrameScaler
 
+    scaler = FrameScaler()
+
+    def convert(decoded: DecodedFrame) -> Message:
         fields = {"source_index": decoded.source_index}
         return Message(
-            kind=Kind.IMAGE, fields=fields, payload=encoded_jpeg(decoded.frame, decoder.orientation)
+            kind=Kind.IMAGE, fields=fields, payload=scaler.encoded_jpeg(decoded.frame, decoder.orientation)
         )
 
     _send_all(OrderedConversion(_numbered(decoder, numbers), convert), output)

@@ -35,16 +35,19 @@ class World:
         return np.arange(len(self.truth.registered))
 
 
-def turning_poses(n: int, *, step_deg: float) -> NDArray[np.float64]:
+PoseMaker = Callable[..., NDArray[np.float64]]
+
+
+def make_turning_poses(n: int, *, step_deg: float) -> NDArray[np.float64]:
     """(N, 3, 4) cameras that turn about the vertical on one spot."""
     poses = np.zeros((n, 3, 4))
-    poses[:, :, :3] = Rotation.from_euler("y", step_deg * np.arange(n), degrees=True).as_matrix()
+    poses[:, :, :3] = Rotation.from_euler("y", step_deg * np.arange(n)[:, None], degrees=True).as_matrix()
     return poses
 
 
-def orbit_poses(n: int, *, step_deg: float = 3.0, radius: float = 4.0) -> NDArray[np.float64]:
+def make_orbit_poses(n: int, *, step_deg: float = 3.0, radius: float = 4.0) -> NDArray[np.float64]:
     """(N, 3, 4) cameras that walk around the point `radius` in front of the first one, looking at it."""
-    poses = turning_poses(n, step_deg=step_deg)
+    poses = make_turning_poses(n, step_deg=step_deg)
     centre = np.array([0.0, 0.0, radius])
     poses[:, :, 3] = centre - poses[:, :, :3] @ centre
     return poses
@@ -114,15 +117,27 @@ def _graph(
 
 
 @pytest.fixture
+def turning_poses() -> PoseMaker:
+    """`turning_poses(n, step_deg=...)`: see `make_turning_poses`."""
+    return make_turning_poses
+
+
+@pytest.fixture
+def orbit_poses() -> PoseMaker:
+    """`orbit_poses(n)`: see `make_orbit_poses`."""
+    return make_orbit_poses
+
+
+@pytest.fixture
 def orbit() -> World:
     """Nine cameras around an object, exact."""
-    return build_world(orbit_poses(9))
+    return build_world(make_orbit_poses(9))
 
 
 @pytest.fixture
 def noisy_orbit() -> World:
     """Twelve cameras around an object, half a pixel of noise."""
-    return build_world(orbit_poses(12), noise_px=0.5)
+    return build_world(make_orbit_poses(12), noise_px=0.5)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import EstimationError
-from da3stream.estimation.classical.dense.correlation import normalised
+from da3stream.estimation.classical.dense.correlation import Features
 from da3stream.estimation.classical.dense.depth_range import DepthRange, depth_ranges
 from da3stream.estimation.classical.dense.fill import fill
 from da3stream.estimation.classical.dense.flow import estimates_from_flow
@@ -62,7 +62,7 @@ def _estimates(views: Views, ranges: Sequence[DepthRange]) -> list[Estimate]:
     frames = range(len(views))
     parallax = measure_parallax(views, np.array([r.median for r in ranges]))
     sources = [sweep_sources(parallax, i) for i in frames]
-    features = [normalised(grey) for grey in views.grey]
+    features = [Features.of(grey) for grey in views.grey]
     with ThreadPoolExecutor(WORKERS) as pool:
         swept = pool.map(partial(sweep_estimate, views, features), frames, sources, ranges)
         by_flow = estimates_from_flow(views, features, flow_pairs(parallax), pool)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.estimation.classical.dense.correlation import unsupported_error_px, window_mean
+from da3stream.estimation.classical.dense.correlation import Features, unsupported_error_px, window_mean
 from da3stream.estimation.classical.dense.maps import Estimate
 from da3stream.estimation.classical.dense.triangulation import triangulate
 from da3stream.estimation.classical.dense.views import Rays, Views, pixel_centres
@@ -34,7 +34,7 @@ class FlowPair:
 
 
 def estimates_from_flow(
-    views: Views, features: Sequence[Float32], pairs: Sequence[tuple[int, int]], pool: ThreadPoolExecutor
+    views: Views, features: Sequence[Features], pairs: Sequence[tuple[int, int]], pool: ThreadPoolExecutor
 ) -> list[list[Estimate]]:
     """For each view, one estimate for every pair that it is in."""
     found: list[list[Estimate]] = [[] for _ in range(len(views))]
@@ -45,7 +45,7 @@ def estimates_from_flow(
 
 
 def pair_estimates(
-    views: Views, features: Sequence[Float32], first: int, second: int
+    views: Views, features: Sequence[Features], first: int, second: int
 ) -> tuple[Estimate, Estimate]:
     """Depth of both views of a pair."""
     flow = flow_between(views, first, second)
@@ -68,7 +68,7 @@ def flow_between(views: Views, first: int, second: int) -> FlowPair:
 
 
 def flow_estimate(
-    views: Views, features: Sequence[Float32], reference: int, source: int, there_px: Float32, back_px: Float32
+    views: Views, features: Sequence[Features], reference: int, source: int, there_px: Float32, back_px: Float32
 ) -> Estimate:
     """Depth of `reference` from the flow to `source` and back.
 
@@ -82,7 +82,9 @@ def flow_estimate(
     found = triangulate(pair, Rays.at(pair, x, y), target_x, target_y)
     loop = there_px + _sampled(back_px, target_x, target_y, border=1e3)
     loop_px = cv2.magnitude(*cv2.split(loop))
-    correlation = window_mean(features[reference] * _sampled(features[source], target_x, target_y, border=0))
+    correlation = window_mean(
+        features[reference].normalised * _sampled(features[source].normalised, target_x, target_y, border=0)
+    )
     unsupported_px = unsupported_error_px(window_mean(correlation))
     error_px = np.sqrt(
         np.float32(BASE_ERROR_PX**2) + np.square(found.residual_px) + np.square(loop_px) / 4 + np.square(unsupported_px)

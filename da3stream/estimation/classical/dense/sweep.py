@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.estimation.classical.dense.correlation import unsupported_error_px, window_mean
+from da3stream.estimation.classical.dense.correlation import Features, unsupported_error_px, window_mean
 from da3stream.estimation.classical.dense.depth_range import DepthRange
 from da3stream.estimation.classical.dense.maps import Estimate
 from da3stream.estimation.classical.dense.neighbours import Sources
@@ -22,6 +22,7 @@ BASE_ERROR_PX, WEAK_MARGIN = 0.2, 85.0
 the errors at triangulated points of two clips."""
 OURS_FROM_OPENCV = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """Pixels whose centre of the top-left pixel is (0.5, 0.5), from OpenCV's, where it is (0, 0)."""
+DOUBLED_FROM_SINGLE = np.diag([2.0, 2.0, 1.0])
 OPENCV_FROM_OURS = np.linalg.inv(OURS_FROM_OPENCV)
 
 Float32 = NDArray[np.float32]
@@ -30,17 +31,17 @@ Int16 = NDArray[np.int16]
 
 
 def cost_volume(
-    reference: Float32,
-    sides: Sequence[Sequence[Float32]],
+    reference: Features,
+    sides: Sequence[Sequence[Features]],
     pairs: Sequence[Sequence[PairGeometry]],
     searched: DepthRange,
 ) -> UInt8:
-    """(PLANES, h, w) costs, 0 at correlation 1 and MAX_COST at -1, from `normalised` images.
+    """(PLANES, h, w) costs, 0 at correlation 1 and MAX_COST at -1, by plane.
 
     Correlation is averaged over the sources of a side, earlier or later frames, and the better side counts: what is
     hidden in the earlier frames is often visible in the later ones. A source that does not see a point votes 0.
     """
-    volume = np.empty((PLANES, *reference.shape), dtype=np.uint8)
+    volume = np.empty((PLANES, *reference.normalised.shape), dtype=np.uint8)
     for plane, inverse_depth in zip(volume, np.linspace(searched.far, searched.near, PLANES), strict=True):
         best = _correlation(reference, sides[0], pairs[0], inverse_depth)
         for images, geometry in zip(sides[1:], pairs[1:], strict=True):
@@ -50,23 +51,26 @@ def cost_volume(
 
 
 def _correlation(
-    reference: Float32, images: Sequence[Float32], pairs: Sequence[PairGeometry], inverse_depth: float
+    reference: Features, images: Sequence[Features], pairs: Sequence[PairGeometry], inverse_depth: float
 ) -> Float32:
     """(h, w) mean correlation in a window between the reference and the images, warped by the plane."""
-    size = reference.shape[::-1]
-    total = np.zeros_like(reference)
+    total = np.zeros_like(reference.normalised)
+    size = total.shape[::-1]
     for image, pair in zip(images, pairs, strict=True):
-        homography = OPENCV_FROM_OURS @ pair.plane_homography(inverse_depth) @ OURS_FROM_OPENCV
-        total += cv2.warpPerspective(image, homography, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    total *= reference
+        doubled_from_reference = DOUBLED_FROM_SINGLE @ pair.plane_homography(inverse_depth)
+        homography = OPENCV_FROM_OURS @ doubled_from_reference @ OURS_FROM_OPENCV
+        total += cv2.warpPerspective(
+            image.doubled, homography, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        )
+    total *= reference.normalised
     total *= np.float32(1 / len(images))
     return window_mean(total)
 
 
 def sweep_estimate(
-    views: Views, features: Sequence[Float32], reference: int, sources: Sources, searched: DepthRange
+    views: Views, features: Sequence[Features], reference: int, sources: Sources, searched: DepthRange
 ) -> Estimate:
-    """Depth of `reference` from its sources; `features` are the `normalised` images of all views."""
+    """Depth of `reference` from its sources; `features` are those of all views."""
     if not sources.sides:
         return Estimate.nothing(views.size)
     pairs = [[views.pair(reference, source) for source in side] for side in sources.sides]
