@@ -1,11 +1,12 @@
-"""Dense depth of the classical estimator on two real clips with given poses: cost and agreement with sparse points.
+"""Dense depth of the classical estimator on two real clips with given poses: cost and agreement with sparse
+points.
 
     python benchmarks/classical_dense.py --clips kitti_seq1,fox --frames 24 > dense.json
 
-The clips lie in the folder that the environment variable DA3STREAM_SHARED names (see tests). The points that depth is
-compared with are triangulated here, from SIFT matches at full resolution over many frames with the given poses; only
-points with an estimated relative standard deviation of at most 2 % count. Half of them (the even ones) are given to
-the method, the other half measures it.
+The clips lie in the folder that the environment variable DA3STREAM_SHARED names (see tests). The points that
+depth is compared with are triangulated here, from SIFT matches at full resolution over many frames with the
+given poses; only points with an estimated relative standard deviation of at most 2 % count. Half of them (the
+even ones) are given to the method, the other half measures it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -52,8 +54,10 @@ def load_kitti(folder: Path, frames: int) -> Clip:
     fx, cx, cy = 707.0912, 601.8873 + 0.5, 183.1104 + 0.5
     matrix = np.array([[fx, 0, cx], [0, fx, cy], [0, 0, 1]])
     return Clip(
-        name="kitti_seq1", images=[read_rgb(p) for p in paths],
-        intrinsics=np.stack([matrix] * len(paths)), cam_from_world=invert(poses),
+        name="kitti_seq1",
+        images=[read_rgb(p) for p in paths],
+        intrinsics=np.stack([matrix] * len(paths)),
+        cam_from_world=invert(poses),
     )
 
 
@@ -65,8 +69,10 @@ def load_fox(folder: Path, frames: int) -> Clip:
     matrix = np.array([[record["fl_x"], 0, record["cx"]], [0, record["fl_y"], record["cy"]], [0, 0, 1]])
     world_from_cam = np.array([e["transform_matrix"] for e in entries]) @ np.diag([1.0, -1.0, -1.0, 1.0])
     return Clip(
-        name="fox", images=[read_rgb(folder / e["file_path"]) for e in entries],
-        intrinsics=np.stack([matrix] * len(entries)), cam_from_world=invert(world_from_cam)[:, :3],
+        name="fox",
+        images=[read_rgb(folder / e["file_path"]) for e in entries],
+        intrinsics=np.stack([matrix] * len(entries)),
+        cam_from_world=invert(world_from_cam)[:, :3],
     )
 
 
@@ -140,7 +146,9 @@ def depth_of_keypoints(
         b = target * ray[:, 2:] - ray[:, :2]
         z = ray[:, 2:] + inverse_depth[row, None] * shift[:, 2:]
         information = np.bincount(row, weight * ((a / z) ** 2).sum(1), count)
-        inverse_depth = np.bincount(row, weight * ((a * b) / z**2).sum(1), count) / np.maximum(information, 1e-12)
+        inverse_depth = np.bincount(row, weight * ((a * b) / z**2).sum(1), count) / np.maximum(
+            information, 1e-12
+        )
         projected = ray + inverse_depth[row, None] * shift
         residual = np.linalg.norm(projected[:, :2] / projected[:, 2:] - target, axis=1)
         weight = 1 / (1 + residual**2) ** 2
@@ -178,7 +186,8 @@ def prepare(clip: Clip) -> Inputs:
     return Inputs(
         images=np.stack([cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in clip.images]),
         intrinsics=rescale_intrinsics(clip.intrinsics, (width, height), size),
-        given=halves[0], held_out=halves[1],
+        given=halves[0],
+        held_out=halves[1],
     )
 
 
@@ -218,15 +227,30 @@ def measure(clip: Clip, use_sparse: bool) -> dict[str, Any]:
     )
     n, height, width = maps.depth.shape
     return {
-        "clip": clip.name, "frames": n, "image": list(inputs.images.shape[1:3]), "depth": [height, width],
+        "clip": clip.name,
+        "frames": n,
+        "image": list(inputs.images.shape[1:3]),
+        "depth": [height, width],
         "sparse_given": use_sparse,
-        "cpu_s_per_frame": (cpu_seconds() - started_cpu) / n, "wall_s_per_frame": (time.perf_counter() - started) / n,
+        "cpu_s_per_frame": (cpu_seconds() - started_cpu) / n,
+        "wall_s_per_frame": (time.perf_counter() - started) / n,
         **agreement(maps, inputs.held_out, (inputs.images.shape[2], inputs.images.shape[1])),
     }
 
 
+def commit() -> str | None:
+    """Commit of the working tree that this file lies in, None outside git."""
+    folder = Path(__file__).parent
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True
+    )
+    return answer.stdout.strip() or None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", default="kitti_seq1,fox")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--no-sparse", action="store_true")
@@ -234,8 +258,14 @@ def main() -> None:
     shared = Path(os.environ.get("DA3STREAM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     clips = [LOADERS[name](shared / name, options.frames) for name in options.clips.split(",")]
     results = [measure(clip, not options.no_sparse) for clip in clips]
-    machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "opencv": cv2.__version__}
-    json.dump({"machine": machine, "results": results}, sys.stdout, indent=2)
+    record = {
+        "commit": commit(),
+        "machine": {"machine": platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()},
+        "versions": {"numpy": np.__version__, "opencv": cv2.__version__},
+        "config": vars(options),
+        "results": results,
+    }
+    json.dump(record, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 

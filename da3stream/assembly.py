@@ -40,8 +40,9 @@ class AssembledCameras:
 def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> AssembledCameras:
     """Blend what the submaps say of each frame.
 
-    Each submap speaks for its frames with a weight that falls linearly towards the ends of the chunk, so that across
-    an overlap one submap fades into the next. Positions and log-scales are averaged, rotations on SO(3).
+    Each submap speaks for its frames with a weight that falls linearly towards those ends of its chunk where
+    another submap takes over, so that one submap fades into the next across an overlap, however short the last
+    one is. Positions and log-scales are averaged, rotations on SO(3).
 
     Args:
         frames: M frame indices.
@@ -51,17 +52,22 @@ def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> Assemble
         KeyError: a frame lies in none of the submaps.
     """
     row_of = {frame: row for row, frame in enumerate(frames)}
-    total = np.zeros(len(frames))
-    position, rotation, log_scale = np.zeros((len(frames), 3)), np.zeros((len(frames), 3, 3)), np.zeros(len(frames))
-    for submap in submaps:
-        voice = _voice(submap, row_of)
-        total[voice.row] += voice.weight
-        position[voice.row] += voice.weight[:, None] * voice.world_from_cam[:, :3, 3]
-        rotation[voice.row] += voice.weight[:, None, None] * voice.world_from_cam[:, :3, :3]
-        log_scale[voice.row] += voice.weight * np.log(voice.depth_scale)
-    if not (total > 0).all():
-        silent = [frame for frame, row in row_of.items() if total[row] == 0]
+    voices = [_voice(submap, row_of) for submap in submaps]
+    last = np.full(len(frames), -1)
+    for number, voice in enumerate(voices):
+        last[voice.row] = number
+    if (last < 0).any():
+        silent = [frame for frame, row in row_of.items() if last[row] < 0]
         raise KeyError(f"no submap contains the frames {silent}")
+    total, log_scale = np.zeros(len(frames)), np.zeros(len(frames))
+    position, rotation = np.zeros((len(frames), 3)), np.zeros((len(frames), 3, 3))
+    for number, voice in enumerate(voices):
+        # Nobody takes over from the last one that speaks for a frame, so it does not fade out.
+        weight = np.where(last[voice.row] == number, voice.fade_in, np.minimum(voice.fade_in, voice.fade_out))
+        total[voice.row] += weight
+        position[voice.row] += weight[:, None] * voice.world_from_cam[:, :3, 3]
+        rotation[voice.row] += weight[:, None, None] * voice.world_from_cam[:, :3, :3]
+        log_scale[voice.row] += weight * np.log(voice.depth_scale)
     cameras = np.zeros((len(frames), 4, 4))
     cameras[:, :3, :3] = rigid3.nearest_rotation(rotation)
     cameras[:, :3, 3] = position / total[:, None]
@@ -75,8 +81,10 @@ class _Voice:
 
     row: NDArray[np.intp]
     """(K,) rows of the wanted frames."""
-    weight: Array
-    """(K,) > 0"""
+    fade_in: Array
+    """(K,) > 0, distance from the start of the chunk; constant for the first chunk, whom nobody precedes."""
+    fade_out: Array
+    """(K,) > 0, distance from the end of the chunk."""
     world_from_cam: Array
     """(K, 4, 4)"""
     depth_scale: Array
@@ -86,11 +94,13 @@ class _Voice:
 def _voice(submap: PlacedSubmap, row_of: Mapping[int, int]) -> _Voice:
     frames = submap.chunk.frames
     own = np.array([row for row, frame in enumerate(frames) if frame in row_of], dtype=np.intp)
+    from_start = own.astype(np.float64) + 0.5
     submap_from_cam = rigid3.invert(rigid3.to_4x4(submap.cam_from_submap[own]))
     ratio = np.array([submap.depth_ratio.get(frames[row], 1.0) for row in own])
     return _Voice(
         row=np.array([row_of[frames[row]] for row in own], dtype=np.intp),
-        weight=np.minimum(own, len(frames) - 1 - own) + 0.5,
+        fade_in=from_start if submap.chunk.context else np.full(len(own), float(len(frames))),
+        fade_out=len(frames) - from_start,
         world_from_cam=submap.world_from_submap.move_pose(submap_from_cam),
         depth_scale=float(submap.world_from_submap.scale) / ratio,
     )

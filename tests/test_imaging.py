@@ -1,7 +1,8 @@
 """Parity with DA3's preprocessing ("upper_bound_resize").
 
-`fixtures/da3_upper_bound_resize.npz` was recorded from the reference implementation: small images with their results
-under OpenCV 5.0, and a table of sizes. Cubic interpolation differs by one level between OpenCV 4.10 and 5.0.
+`fixtures/da3_upper_bound_resize.npz` was recorded from the reference implementation: small images with their
+results under OpenCV 5.0, and a table of sizes. Cubic interpolation differs by one level between OpenCV 4.10
+and 5.0.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def test_sizes_and_intrinsics_of_the_reference_table() -> None:
 
 
 def test_halves_round_to_even_before_the_patches() -> None:
-    # 1000 * 0.2625 = 262.5 becomes 262 and 18 * 14 = 252 (262 is nearer to 266 = 19 * 14: distance 4 against 10).
-    assert processing_size(1920, 1000, 504) == (504, 266)
+    # 146.5 becomes 146 and then 140; rounding halves upwards would give 147 and then 154.
+    assert processing_size(1008, 293, 504) == (504, 140)
     # 49 = 3.5 * 14 lies in the middle: upwards.
     assert processing_size(98, 49, 98) == (98, 56)
 

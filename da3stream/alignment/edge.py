@@ -19,9 +19,9 @@ MIN_POINTS_PER_FRAME = 20
 """Fewer usable pixels than this, on average, and the edge is made from poses alone."""
 MIN_INLIER_RATIO = 0.1
 MAX_POINTS = 20_000
-"""More are thinned evenly: neighbouring pixels repeat each other (a seventh of them gave the same accuracy)."""
+"""More are thinned evenly: neighbours repeat each other (a seventh of them gave the same accuracy)."""
 POSES_ONLY_RELATIVE_SIGMA = 0.3
-"""Standard deviation claimed for an edge from poses alone: radians, and lengths relative to the scene's depth."""
+"""Standard deviation claimed for an edge from poses alone: radians, lengths relative to the scene's depth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,9 +49,9 @@ class _SharedFrames:
 def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
     """Measure a_from_b on the same pixels of the shared frames.
 
-    The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away, and is
-    refined by IRLS on the point pairs with residuals relative to depth. With too few usable points, or when they
-    disagree, the edge is made from poses alone and carries little information; `evidence["method"]` says so.
+    The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away, and
+    is refined by IRLS on the point pairs with residuals relative to depth. With too few usable points, or when
+    they disagree, the edge is made from poses alone and carries little information; `evidence["method"]` says so.
 
     Raises:
         ValueError: the submaps share no frame.
@@ -70,17 +70,16 @@ def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
 
 
 def _collect(a: Submap, b: Submap) -> _SharedFrames:
-    frames = tuple(frame for frame in b.chunk.frames if frame in set(a.chunk.frames))
+    frames_of_a = set(a.chunk.frames)
+    frames = tuple(frame for frame in b.chunk.frames if frame in frames_of_a)
     if not frames:
         raise ValueError(f"submaps {a.chunk.index} and {b.chunk.index} share no frame")
     rows_a, rows_b = a.rows(frames), b.rows(frames)
     poses_a = rigid3.invert(rigid3.to_4x4(a.cam_from_submap[rows_a]))
     poses_b = rigid3.invert(rigid3.to_4x4(b.cam_from_submap[rows_b]))
     weight_a, weight_b = _confidence_weights(a, rows_a), _confidence_weights(b, rows_b)
-    if weight_a.shape == weight_b.shape:
-        weights = np.sqrt(weight_a * weight_b)
-    else:  # estimated at different sizes: no pixel corresponds
-        weights = np.zeros_like(weight_a)
+    # Maps that were estimated at different sizes have no pixel in common.
+    weights = np.sqrt(weight_a * weight_b) if weight_a.shape == weight_b.shape else np.zeros_like(weight_a)
     pixels = _Pixels.where(weights > 0)
     return _SharedFrames(
         frames=frames, poses_a=poses_a, poses_b=poses_b,
@@ -139,8 +138,15 @@ def _depth_ratios(shared: _SharedFrames) -> Array:
 
 def _log_baseline_ratio(shared: _SharedFrames) -> float:
     """Log ratio of how far the camera moved in the two submaps; 0 where it stood still."""
-    spread_a, spread_b = (np.ptp(poses[:, :3, 3], axis=0).max() for poses in (shared.poses_a, shared.poses_b))
+    spread_a, spread_b = _spread(shared.poses_a), _spread(shared.poses_b)
     return float(np.log(spread_a / spread_b)) if min(spread_a, spread_b) > 0 else 0.0
+
+
+def _spread(poses: Array) -> float:
+    """RMS distance of the camera centres from their mean, the same in every frame; 0 if it is but rounding."""
+    centres = poses[:, :3, 3]
+    spread = float(np.sqrt(np.var(centres, axis=0).sum()))
+    return spread if spread > 1e-9 * np.abs(centres).max() else 0.0
 
 
 def _from_poses(shared: _SharedFrames, scale: float) -> Sim3:
@@ -166,10 +172,16 @@ def _edge_from_points(
 
 
 def _edge_from_poses(a: Submap, b: Submap, shared: _SharedFrames, fit: Sim3, ratios: Array) -> SubmapEdge:
-    unit = float(np.median(b.depth[b.rows(shared.frames)]))
+    unit = _typical_depth(b.depth[b.rows(shared.frames)]) or _spread(shared.poses_b) or 1.0
     sigma = np.array([1.0, 1.0, 1.0, unit, unit, unit, 1.0]) * POSES_ONLY_RELATIVE_SIGMA
     evidence = {"method": "poses", "points": len(shared.points_a)}
     return _edge(a, b, shared, fit, np.diag(1.0 / np.square(sigma)), ratios, evidence)
+
+
+def _typical_depth(depth: NDArray[np.float32]) -> float:
+    """Median of the usable depths; 0 if there is none."""
+    usable = depth[np.isfinite(depth) & (depth > 0)]
+    return float(np.median(usable)) if len(usable) else 0.0
 
 
 def _edge(

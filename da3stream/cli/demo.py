@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from da3stream.evaluation import Evaluation
+    from da3stream.synthetic.demo_video import DemoCapture
 
 _SHOWN_FRAMES = 5
 _OPTIONS = {"model": "classical", "chunk_size": 24, "overlap": 8}
 """Short chunks: the cost of structure from motion without a known focal grows faster than the chunk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ShownFrame:
+    """A finished frame of the run."""
+
+    source_index: int
+    image: NDArray[Any]
+    """(H, W, 3) uint8 RGB."""
+    depth: NDArray[Any]
+    """(h, w) z-depth in the unit of the run, 0 = unknown."""
 
 
 @click.command("demo")
@@ -44,59 +58,50 @@ def command(output: Path, overwrite: bool) -> None:
         )
     start = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    video, truth = _render(output)
-    _reconstruct(video, output / "run", overwrite)
-    evaluation = _evaluate(output / "run", truth)
-    _draw(output, evaluation)
+    capture = _render(output)
+    _reconstruct(output, overwrite)
+    evaluation = _evaluate(output)
+    frames = _some_frames(output / "run", _SHOWN_FRAMES)
+    depth_error = _depth_error_percent(capture, frames, evaluation)
+    click.echo(f"depth of {len(frames)} frames: median error {depth_error:.2g} %")
+    _draw(output / "demo.png", evaluation, frames)
     click.echo(f"Done in {time.monotonic() - start:.0f} s. See {output / 'demo.png'} and {output / 'run'}.")
 
 
-def _render(output: Path) -> tuple[Path, Path]:
-    """Write the video and its truth, and return where."""
+def _render(output: Path) -> DemoCapture:
+    """Write the video and its truth."""
     from da3stream.synthetic.demo_video import demo_capture
 
     capture = demo_capture()
-    video, truth = output / "demo.mp4", output / "truth_tum.txt"
-    click.echo(f"Rendering {len(capture)} frames to {video} ...")
-    capture.write_video(video)
-    capture.write_truth(truth)
-    return video, truth
+    click.echo(f"Rendering {len(capture)} frames to {output / 'demo.mp4'} ...")
+    capture.write_video(output / "demo.mp4")
+    capture.write_truth(output / "truth_tum.txt")
+    return capture
 
 
-def _reconstruct(video: Path, run: Path, overwrite: bool) -> None:
+def _reconstruct(output: Path, overwrite: bool) -> None:
     from da3stream.cli.run import run_and_report
     from da3stream.config import load_config
 
-    click.echo(f"Reconstructing {video} without knowing its camera ...")
+    click.echo("Reconstructing the video without knowing its camera ...")
     config = load_config(overrides=_OPTIONS)
-    run_and_report(video, run, config, resume=False, overwrite=overwrite, as_json=False)
+    run_and_report(
+        output / "demo.mp4", output / "run", config, resume=False, overwrite=overwrite, as_json=False
+    )
 
 
-def _evaluate(run: Path, truth: Path) -> Evaluation:
+def _evaluate(output: Path) -> Evaluation:
     from da3stream.cli.eval import table
     from da3stream.evaluation import evaluate, load_trajectory
 
-    evaluation = evaluate(load_trajectory(run), load_trajectory(truth))
+    evaluation = evaluate(load_trajectory(output / "run"), load_trajectory(output / "truth_tum.txt"))
     click.echo("Compared with the truth, in metres:")
     click.echo(table(evaluation))
     return evaluation
 
 
-def _draw(output: Path, evaluation: Evaluation) -> None:
-    """The trajectory over the truth, beside some frames and their depth."""
-    import cv2
-
-    from da3stream.evaluation.plot import draw_trajectories
-    from da3stream.synthetic.picture import beside, depth_strip
-
-    images, depths = _some_frames(output / "run", _SHOWN_FRAMES)
-    plot = draw_trajectories(evaluation, size=(900, 760), unit="m")
-    picture = beside(plot, depth_strip(images, depths, width=540))
-    cv2.imwrite(str(output / "demo.png"), picture[..., ::-1])
-
-
-def _some_frames(run_directory: Path, count: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Images and depth maps (0 where nothing is known) of frames that lie evenly in the run."""
+def _some_frames(run_directory: Path, count: int) -> list[_ShownFrame]:
+    """Frames that lie evenly in the run."""
     import numpy as np
 
     from da3stream.finishing import PlacedMap, block_of
@@ -104,15 +109,46 @@ def _some_frames(run_directory: Path, count: int) -> tuple[list[NDArray[Any]], l
 
     run = open_existing(run_directory)
     try:
-        placed = PlacedMap.of(run)
+        placed, frames = PlacedMap.of(run), []
         total = sum(len(record.chunk.new) for record in run.chunks.values())
-        wanted = set(np.linspace(0, total - 1, count).round().astype(int).tolist())
-        images, depths = [], []
+        wanted = np.linspace(0, total - 1, count).round().astype(int)
         for index in sorted(run.chunks):
             block = block_of(run, placed, index)
-            for row in np.flatnonzero(np.isin(block.index, list(wanted))):
-                images.append(block.images[row])
-                depths.append(np.where(block.confidence[row] > 0, block.depth[row], 0))
-        return images, depths
+            frames += [
+                _ShownFrame(
+                    source_index=int(block.source_index[row]),
+                    image=block.images[row],
+                    depth=np.where(block.confidence[row] > 0, block.depth[row], 0),
+                )
+                for row in np.flatnonzero(np.isin(block.index, wanted))
+            ]
+        return frames
     finally:
         run.close()
+
+
+def _depth_error_percent(
+    capture: DemoCapture, frames: Sequence[_ShownFrame], evaluation: Evaluation
+) -> float:
+    """Median over the pixels with depth, after the scale that fits the trajectory to the truth."""
+    import numpy as np
+
+    errors = []
+    for frame in frames:
+        height, width = frame.depth.shape
+        true = capture.true_depth(frame.source_index, size=(width, height))
+        known = frame.depth > 0
+        errors.append(np.abs(frame.depth[known] * evaluation.scale / true[known] - 1))
+    return 100 * float(np.median(np.concatenate(errors)))
+
+
+def _draw(path: Path, evaluation: Evaluation, frames: Sequence[_ShownFrame]) -> None:
+    """The trajectory over the truth, beside the frames and their depth."""
+    import cv2
+
+    from da3stream.evaluation.plot import draw_trajectories
+    from da3stream.synthetic.picture import beside, depth_strip
+
+    strip = depth_strip([frame.image for frame in frames], [frame.depth for frame in frames], width=540)
+    picture = beside(draw_trajectories(evaluation, size=(900, 760), unit="m"), strip)
+    cv2.imwrite(str(path), picture[..., ::-1])

@@ -24,7 +24,7 @@ _ESTIMATE: Colour = (24, 98, 188)
 _START: Colour = (206, 66, 44)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SUBPIXEL_BITS = 4
-_TICKS = 6
+_TICKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,7 +65,8 @@ class _Axes:
         extent = np.array([self.right - self.left, self.bottom - self.top]) / self.px_per_unit
         step = _round_step(float(extent.max()) / _TICKS)
         low, high = self.centre[axis] - extent[axis] / 2, self.centre[axis] + extent[axis] / 2
-        return np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+        # Adding zero turns -0 into 0.
+        return np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step + 0.0
 
 
 def draw_trajectories(

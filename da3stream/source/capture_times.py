@@ -38,7 +38,9 @@ def _capture_time_s(path: Path) -> float | None:
 
 def _exif_tags(path: Path) -> dict[str, str]:
     """EXIF tags by name. FFmpeg attaches them to the picture; newer ones say `ExifIFD/DateTimeOriginal`."""
-    import av  # three tenths of a second, which `da3stream --help` must not pay
+    # Three tenths of a second, which `da3stream --help` must not pay.
+    import av
+    from av.error import FFmpegError
 
     is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     try:
@@ -47,6 +49,6 @@ def _exif_tags(path: Path) -> dict[str, str]:
         with av.open(io.BytesIO(head), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 return {name.rpartition("/")[2]: value.strip() for name, value in frame.metadata.items()}
-    except (av.error.FFmpegError, OSError, IndexError):
+    except (FFmpegError, OSError, IndexError):
         pass  # an unreadable image is reported when it is read
     return {}

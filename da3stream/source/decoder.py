@@ -14,56 +14,18 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from queue import Queue
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import InputError, NoFramesError
+from da3stream.source.frame_scaling import FrameScaler
+from da3stream.source.ordered_conversion import Message, OrderedConversion
 from da3stream.source.records import Kind, Record, read_record, write_record
 from da3stream.source.selection import FrameSelector, SelectionRule
 from da3stream.source.video_decoding import DecodedFrame, VideoDecoder
-
-_CONVERTERS = max(1, min(4, (os.cpu_count() or 1) // 2))
-_FRAMES_AHEAD = _CONVERTERS + 2
-"""Frames that wait for conversion or for the reader: the memory of this process is bounded by it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """A record that is ready to be written."""
-
-    kind: Kind
-    fields: dict[str, Any]
-    payload: memoryview | bytes
-
-
-class OrderedConversion:
-    """Runs a function over decoded frames in threads; iterating gives the results in the frames' order."""
-
-    def __init__(self, frames: Iterator[DecodedFrame], convert: Callable[[DecodedFrame], Message]) -> None:
-        self._frames = frames
-        self._convert = convert
-        self._pending: Queue[Future[Message] | None] = Queue(_FRAMES_AHEAD)
-        self._converters = ThreadPoolExecutor(_CONVERTERS)
-
-    def __iter__(self) -> Iterator[Message]:
-        threading.Thread(target=self._decode, daemon=True).start()
-        while (future := self._pending.get()) is not None:
-            yield future.result()
-
-    def _decode(self) -> None:
-        try:
-            for decoded in self._frames:
-                self._pending.put(self._converters.submit(self._convert, decoded))
-        except BaseException as error:  # raised again in the main thread
-            failed: Future[Message] = Future()
-            failed.set_exception(error)
-            self._pending.put(failed)
-        self._pending.put(None)
 
 
 def main() -> None:
@@ -92,9 +54,6 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     """Send the selected frames at processing size."""
     rule = SelectionRule(**request.fields["rule"])
     resolution = request.fields["resolution"]
-
-    from da3stream.source.frame_scaling import FrameScaler
-
     scaler = FrameScaler()
 
     def convert(decoded: DecodedFrame) -> Message:
@@ -115,9 +74,6 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
 def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
     """Send the frames with the requested numbers as JPEG files."""
     numbers = np.frombuffer(request.payload, np.int64)
-
-    from da3stream.source.frame_scaling import FrameScaler
-
     scaler = FrameScaler()
 
     def convert(decoded: DecodedFrame) -> Message:
@@ -167,13 +123,9 @@ def _send_all(messages: OrderedConversion, output: BinaryIO) -> int:
 
 def _no_frames(decoder: VideoDecoder) -> NoFramesError:
     losses = decoder.losses
-    if decoder.end_s == 0:
+    if decoder.decoded_frames == losses.damaged_frames:
         return NoFramesError(
-            f"no frame of {decoder.path} could be decoded", got=f"{losses.broken_packets} broken packets"
-        )
-    if decoder.is_complete and losses.damaged_frames == decoder.decoded_frames:
-        return NoFramesError(
-            f"no frame of {decoder.path} is intact",
+            f"no frame of {decoder.path} could be decoded",
             got=f"{losses.broken_packets} broken packets, {losses.damaged_frames} damaged frames",
         )
     return NoFramesError(
@@ -212,6 +164,7 @@ def _end_fields(decoder: VideoDecoder) -> dict[str, Any]:
         "duration_s": decoder.duration_s,
         "interval_s": float(1 / decoder.rate),
         "is_turned_oddly": decoder.is_turned_oddly,
+        "is_interlaced": decoder.is_interlaced,
         "pixel_aspect_ratio": float(aspect) if aspect else 1.0,
     }
 

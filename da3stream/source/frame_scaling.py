@@ -1,10 +1,11 @@
 """Turns decoded video frames into images. Runs in the decoder process, in several threads.
 
-The reference for every pixel is `resize_for_processing` of the full RGB frame. Its averaging of areas takes as long as
-decoding (OpenCV: 6 ms of one core for a frame of 1920x1080), so for shrinking FFmpeg's scaler averages the same areas,
-in half of the time. It is fed with each colour as a grey image, since it would go through YUV otherwise. Its weights
-have 14 bits, so in about one of 200 values the rounding differs, and by one level: less than what different
-releases of OpenCV differ by. Growing and the second step are left to `imaging`.
+The reference for every pixel is `resize_for_processing` of the full RGB frame. Its averaging of areas takes
+as long as decoding (OpenCV: 6 ms of one core for a frame of 1920x1080), so for shrinking FFmpeg's scaler
+averages the same areas, in half of the time. It is fed with each colour as a grey image, since it would go
+through YUV otherwise. Its weights have 14 bits, so in about one of 200 values the rounding differs, and by
+one level: less than what different releases of OpenCV differ by. Growing and the second step are left to
+`imaging`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from da3stream.imaging import bounded_size, resize_for_processing, resize_to_pat
 from da3stream.source.orientation import Orientation
 
 JPEG_QUALITY = 95
-_AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+# PyAV 17, the last one for Python 3.10, cannot ask for accurate rounding: there OpenCV does all of it.
+_CAN_ROUND = hasattr(Interpolation, "ACCURATE_RND")
+_AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT if _CAN_ROUND else None
 
 # The work is spread over threads by frames; threads inside each call would only get in the way.
 cv2.setNumThreads(1)
@@ -44,7 +48,7 @@ class FrameScaler(threading.local):
         """
         rgb = self._packed(frame, "rgb24")
         width, height = bounded_size(frame.width, frame.height, resolution)
-        if width < frame.width and height < frame.height:
+        if _CAN_ROUND and width < frame.width and height < frame.height:
             return orientation.upright(resize_to_patches(self._shrunk(rgb, width, height)))
         return orientation.upright(resize_for_processing(rgb, resolution))
 
@@ -57,7 +61,7 @@ class FrameScaler(threading.local):
         return bytes(encoded)
 
     def _packed(self, frame: Any, pixel_format: str) -> NDArray[np.uint8]:
-        """(H, W, 3) view of the frame in a packed format, by the matrix and range that the stream declares."""
+        """(H, W, 3) view of the frame in a packed format; matrix and range are those that it declares."""
         return _view(self._converter.reformat(frame, format=pixel_format, threads=1), channels=3)
 
     def _shrunk(self, rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -67,7 +71,11 @@ class FrameScaler(threading.local):
         cv2.split(rgb, self._channels)
         shrunk = [
             shrinker.reformat(
-                av.VideoFrame.from_numpy_buffer(channel, "gray"), width, height, interpolation=_AREA, threads=1
+                av.VideoFrame.from_numpy_buffer(channel, "gray"),
+                width,
+                height,
+                interpolation=_AREA,
+                threads=1,
             )
             for shrinker, channel in zip(self._shrinkers, self._channels, strict=True)
         ]

@@ -9,20 +9,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from da3stream.config import SourceConfig
-from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError, UnreadableImageError
+from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError
 from da3stream.imaging import resize_for_processing
 from da3stream.scene import Frame
 from da3stream.source.base import OriginalImage
 from da3stream.source.capture_times import capture_times_s
 from da3stream.source.fingerprint import content_fingerprint, identity_string
+from da3stream.source.image_file import IMAGE_SUFFIXES, is_image_file, published_image, read_rgb
 from da3stream.source.selection import FrameSelector, SelectionRule, image_rule
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_PUBLISHED_AS_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
 _FINGERPRINT_EDGE_BYTES = 1 << 14
 
 
@@ -151,68 +147,7 @@ class ImageFolderSource:
             UnreadableImageError: an image cannot be decoded.
         """
         for source_index in source_indices:
-            yield _original(source_index, self._paths[source_index])
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as upright (H, W, 3) uint8 RGB.
-
-    Raises:
-        UnreadableImageError: it cannot be read or decoded as a whole, or its values are no integers.
-    """
-    import cv2
-
-    return cv2.cvtColor(_decode(_read_bytes(path), path), cv2.COLOR_BGR2RGB)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"the image {path} cannot be read", got=error.strerror) from None
-
-
-def _decode(encoded: bytes, path: Path) -> NDArray[np.uint8]:
-    """Upright (H, W, 3) uint8 BGR.
-
-    OpenCV refuses what is cut short when it decodes from memory; reading the file by itself it would fill up
-    with grey.
-    """
-    import cv2
-
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # three channels, EXIF rotation, depth as stored
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    if image is None:
-        raise UnreadableImageError(
-            f"the image {path} cannot be decoded",
-            got=f"{len(encoded)} bytes",
-            expected="a complete image file",
-            hint="Remove or replace it; no image is skipped silently.",
-        )
-    if image.dtype == np.uint16:
-        return np.rint(image / np.float32(257)).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise UnreadableImageError(
-            f"the image {path} cannot be used",
-            got=f"{image.dtype} pixels",
-            expected="8 or 16 bits per channel",
-        )
-    return image
-
-
-def _original(source_index: int, path: Path) -> OriginalImage:
-    import cv2
-
-    encoded = _read_bytes(path)
-    upright = _decode(encoded, path)
-    suffix = _PUBLISHED_AS_IS.get(path.suffix.lower())
-    if suffix is not None:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-        if stored is not None and np.array_equal(stored, upright):
-            return OriginalImage(source_index=source_index, suffix=suffix, data=encoded)
-    _, png = cv2.imencode(".png", upright)
-    return OriginalImage(source_index=source_index, suffix=".png", data=png.tobytes())
+            yield published_image(source_index, self._paths[source_index])
 
 
 def _image_paths(path: Path) -> list[Path]:
@@ -230,11 +165,6 @@ def _image_paths(path: Path) -> list[Path]:
             expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
         )
     return sorted(images, key=_natural_key)
-
-
-def is_image_file(path: Path) -> bool:
-    """Whether the name ends like that of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from da3stream.config import SourceConfig
 from da3stream.imaging import processing_size
-from da3stream.source.image_folder import ImageFolderSource, read_rgb
+from da3stream.source.image_file import read_rgb
+from da3stream.source.image_folder import ImageFolderSource
 from da3stream.source.opening import open_source
 from da3stream.source.video import VideoSource
 

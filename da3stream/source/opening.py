@@ -6,7 +6,8 @@ from pathlib import Path
 
 from da3stream.config import SourceConfig
 from da3stream.errors import InputNotFoundError
-from da3stream.source.image_folder import ImageFolderSource, is_image_file
+from da3stream.source.image_file import is_image_file
+from da3stream.source.image_folder import ImageFolderSource
 from da3stream.source.video import VideoSource
 
 

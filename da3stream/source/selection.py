@@ -16,9 +16,9 @@ AUTO_VIDEO_FPS = 10.0
 
 EARLY_S = 0.001
 EARLY_SHARE = 0.05
-"""A frame counts for an instant of the `fps` grid if it comes at most this early: in seconds, and as a share of the
-interval. Containers round times, Matroska to milliseconds: at 29.97 frames/s every third frame would otherwise come
-a third of a millisecond "too early" and fall out of a selection with fps = 29.97.
+"""A frame counts for an instant of the `fps` grid if it comes at most this early: in seconds, and as a share
+of the interval. Containers round times, Matroska to milliseconds: at 29.97 frames/s every third frame would
+otherwise come a third of a millisecond "too early" and fall out of a selection with fps = 29.97.
 """
 
 

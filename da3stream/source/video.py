@@ -80,8 +80,8 @@ class VideoSource:
                 hint="The file is damaged, or memory ran out.",
             )
         return (
-            f"the decoder died with {signal_name} after frame {last.source_index} ({last.timestamp_s:.2f} s): "
-            "the frames up to there are used, the rest is lost"
+            f"the decoder died with {signal_name} after frame {last.source_index} "
+            f"({last.timestamp_s:.2f} s): the frames up to there are used, the rest is lost"
         )
 
     def _warn(self, *warnings: str) -> None:

@@ -99,18 +99,19 @@ class VideoDecoder:
         self.losses = DecodingLosses()
         self._container = _open(path)
         self.stream = _video_stream(self._container, path)
-        self.stream.thread_type = (
-            "AUTO"  # frame threads where the codec knows them; PyAV's default is slices alone
-        )
+        # Threads by frames where the codec can do so; PyAV's default is by slices alone.
+        self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = _DECODER_THREADS
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._broken_until: int | None = None  # in units of the time base; None: all is well
         self.end_s = 0.0
-        """When the last decoded frame disappears, in seconds after the first one."""
+        """When the last intact frame so far disappears, in seconds after the first one."""
         self.orientation = Orientation()
         """How frames are turned; known once the first one is decoded."""
         self.is_turned_oddly = False
         """The container asks for a turn by something else than right angles; frames are left as they are."""
+        self.is_interlaced = False
+        """The first frame consists of two fields, taken one after the other."""
         self.decoded_frames = 0
         """Frames decoded so far, damaged ones included."""
         self.is_complete = False
@@ -121,26 +122,28 @@ class VideoDecoder:
         first_s: Fraction | None = None
         first_size: tuple[int, int] | None = None
         for index, frame in enumerate(self._decoded()):
+            self.decoded_frames = index + 1
+            if not self._is_intact(frame):
+                # Its time does not count either: damaged frames may come out of order.
+                self.losses.damaged_frames += 1
+                continue
             time_s = clock.time_of(frame.pts, frame.time_base)
             if first_s is None or first_size is None:
                 first_s, first_size = time_s, (frame.width, frame.height)
-                self._set_orientation(frame)
+                self._note_first(frame)
             if (frame.width, frame.height) != first_size:
                 raise _changed_size(self.path, time_s - first_s, first_size, frame)
             self.end_s = float(time_s - first_s + self._frame_duration(frame))
-            self.decoded_frames = index + 1
-            if self._is_intact(frame):
-                yield DecodedFrame(
-                    frame=frame,
-                    source_index=index,
-                    timestamp_s=float(time_s),
-                    elapsed_s=float(time_s - first_s),
-                )
-            else:
-                self.losses.damaged_frames += 1
+            yield DecodedFrame(
+                frame=frame,
+                source_index=index,
+                timestamp_s=float(time_s),
+                elapsed_s=float(time_s - first_s),
+            )
         self.is_complete = True
 
-    def _set_orientation(self, frame: Any) -> None:
+    def _note_first(self, frame: Any) -> None:
+        self.is_interlaced = frame.interlaced_frame
         for side_data in frame.side_data:
             if side_data.type.name == "DISPLAYMATRIX":
                 orientation = Orientation.from_display_matrix(bytes(side_data))
@@ -189,11 +192,12 @@ class VideoDecoder:
         """Length of the video stream by its container, in seconds; None: not known."""
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
-        tag = _seconds(self.stream.metadata.get("DURATION"))
-        if tag is not None:
-            return tag
-        is_alone = len(self._container.streams) == 1
-        return self._container.duration / av.time_base if is_alone and self._container.duration else None
+        # Matroska counts from 0 to the end of the last frame, wherever the first one lies.
+        end_s = _seconds(self.stream.metadata.get("DURATION"))
+        if end_s is None and len(self._container.streams) == 1 and self._container.duration:
+            end_s = self._container.duration / av.time_base
+        start_s = float((self.stream.start_time or 0) * (self.stream.time_base or 0))
+        return None if end_s is None else end_s - max(start_s, 0.0)
 
     @property
     def container_name(self) -> str:

@@ -29,6 +29,8 @@ def loss_warnings(end: dict[str, Any]) -> Iterator[str]:
         )
     if end["is_turned_oddly"]:
         yield "the container asks for a rotation other than by right angles: frames are left as stored"
+    if end["is_interlaced"]:
+        yield "the video is interlaced: moving edges are combed, deinterlace it first for better results"
     if end["pixel_aspect_ratio"] != 1:
         yield (
             f"pixels are not square (width / height = {end['pixel_aspect_ratio']:.4f}): "

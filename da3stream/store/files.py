@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -44,14 +45,15 @@ class RunFiles:
             raise RunCorruptError(f"cannot read {relative} of the run {self.root}: {error.strerror}") from error
 
     def write(self, relative: str, content: bytes) -> None:
-        """Write a whole file durably, replacing an older one."""
-        pending = self.file(relative)
-        try:
-            pending.stream.write(content)
-        except BaseException:
-            pending.abort()
-            raise
-        pending.commit()
+        """Write a whole file durably, replacing an older one. StoreError if the disk is full, for example."""
+        with self._writing(relative):
+            pending = self.file(relative)
+            try:
+                pending.stream.write(content)
+                pending.commit()
+            except BaseException:
+                pending.abort()
+                raise
 
     def file(self, relative: str) -> PendingFile:
         """Begin a file that becomes visible when committed."""
@@ -62,15 +64,16 @@ class RunFiles:
         return PendingFolder(self._scratch(relative), self.path(relative))
 
     def append(self, relative: str, line: bytes) -> None:
-        """Append to a file and force it to the disk."""
+        """Append to a file and force it to the disk. StoreError if that fails."""
         path = self.path(relative)
         is_new = not path.exists()
-        with path.open("ab") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if is_new:
-            sync_folder(path.parent)
+        with self._writing(relative):
+            with path.open("ab") as stream:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if is_new:
+                sync_folder(path.parent)
 
     def truncate(self, relative: str, length: int) -> None:
         """Cut a file down to its first `length` bytes, durably."""
@@ -89,6 +92,17 @@ class RunFiles:
     def clean_scratch(self) -> None:
         """Remove what an earlier process left unfinished."""
         self.remove(SCRATCH)
+
+    @contextlib.contextmanager
+    def _writing(self, relative: str) -> Iterator[None]:
+        """Say what could not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {relative} of the run {self.root}: {error.strerror}",
+                hint="What is stored until here is kept; once the cause is removed, go on with --resume.",
+            ) from error
 
     def _scratch(self, relative: str) -> Path:
         folder = self.root / SCRATCH

@@ -54,6 +54,14 @@ class Journal:
             yield event
             start = stop + 1
 
+    def salvage(self) -> Iterator[Event]:
+        """The events that can still be read, in order; damaged lines are passed over."""
+        if self._files.exists(JOURNAL):
+            for line in self._files.read(JOURNAL).split(b"\n"):
+                event = _parse(line)
+                if event is not None:
+                    yield event
+
 
 def _parse(line: bytes) -> Event | None:
     checksum, _, payload = line.partition(b" ")

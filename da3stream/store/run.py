@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self, files: RunFiles, lock: int, manifest: dict[str, Any]) -> None:
         self.files, self.manifest = files, manifest
-        self._lock = lock
+        self._lock: int | None = lock
         self._journal = Journal(files)
         self.chunks: dict[int, ChunkRecord] = {}
         self.edges: dict[int, dict[int, SubmapEdge]] = {}
@@ -65,9 +65,11 @@ class Run:
             self._replay(event)
 
     def close(self) -> None:
-        """Leave nothing unfinished and release the lock."""
-        self.files.clean_scratch()
-        os.close(self._lock)
+        """Leave nothing unfinished and release the lock. Closing again does nothing."""
+        if self._lock is not None:
+            self.files.clean_scratch()
+            os.close(self._lock)
+            self._lock = None
 
     @property
     def root(self) -> Path:
@@ -85,8 +87,8 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all outputs were written."""
-        return self.manifest["status"] == "finished"
+        """Whether all outputs were written, and none was taken away by an --overwrite that did not get far."""
+        return self.manifest["status"] == "finished" and self.files.exists(TRAJECTORY)
 
     # What was recorded ------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class Run:
             files={path: zlib.crc32(content) for path, content in contents.items()},
         )
         self._journal.append("chunk", **record.fields())
-        self.chunks[chunk.index] = record
+        self._adopt(record)
         return decode_submap(contents[submap_path(chunk.index)], chunk, prediction.is_metric)
 
     def put_edge(self, edge: SubmapEdge) -> None:
@@ -212,6 +214,15 @@ class Run:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
+    def _adopt(self, record: ChunkRecord) -> None:
+        """A chunk that is made anew has a frame and scale of its own; edges to the old one mean nothing."""
+        index = record.chunk.index
+        if index in self.chunks:
+            self.edges.pop(index, None)
+            for edges in self.edges.values():
+                edges.pop(index, None)
+        self.chunks[index] = record
+
     def _announce(self, path: str) -> None:
         """Outputs are journaled before they appear, so that --overwrite knows what is ours."""
         if path not in self.outputs:
@@ -229,8 +240,7 @@ class Run:
     def _replay(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "chunk":
-                record = ChunkRecord.parse(event)
-                self.chunks[record.chunk.index] = record
+                self._adopt(ChunkRecord.parse(event))
             case "edge":
                 edge = parse_edge(event)
                 self.edges.setdefault(edge.b, {})[edge.a] = edge
@@ -282,7 +292,7 @@ def open_run(root: Path, request: RunRequest, *, version: str, resume: bool = Fa
     """
     if root.exists() and not root.is_dir():
         raise RunExistsError(f"{root} is a file", expected="a folder for the run")
-    occupied = root.is_dir() and any(path.name != LOCK for path in root.iterdir())
+    occupied = root.is_dir() and _is_occupied(root)
     if occupied and not (resume or overwrite):
         raise RunExistsError(
             f"the run directory {root} is not empty",
@@ -290,7 +300,6 @@ def open_run(root: Path, request: RunRequest, *, version: str, resume: bool = Fa
         )
     if occupied and not (root / MANIFEST).exists():
         raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
-    root.mkdir(parents=True, exist_ok=True)
     lock = _lock(root)
     try:
         files = RunFiles(root)
@@ -342,13 +351,29 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return _read_manifest(RunFiles(root))
 
 
+def _is_occupied(root: Path) -> bool:
+    """Whether there is more than what a run leaves that was killed before it wrote its manifest."""
+    names = {path.name for path in root.iterdir()}
+    return not names <= {LOCK} and names != {LOCK, SCRATCH}
+
+
 def _lock(root: Path) -> int:
-    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write into the run directory {root}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         raise RunLockedError(f"another process works on {root}", hint="Wait for it, or stop it.") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(
+            f"cannot lock the run directory {root}: {error.strerror}",
+            hint="Choose a folder on a file system that has locks.",
+        ) from error
     return descriptor
 
 
@@ -365,12 +390,17 @@ def _read_manifest(files: RunFiles) -> dict[str, Any]:
         manifest = json.loads(files.read(MANIFEST))
     except ValueError as error:
         raise RunCorruptError(f"{files.root / MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "config" not in manifest:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunCorruptError(f"{files.root / MANIFEST} is no manifest of a run")
     if manifest.get("version") != VERSION:
         raise RunMismatchError(
-            f"{files.root} was made by another version of da3stream", got=manifest.get("version"), expected=VERSION
+            f"{files.root} was made by another version of da3stream",
+            got=f"format {manifest.get('version')}",
+            expected=f"format {VERSION}",
         )
+    missing = {"config", "model", "source", "status"} - manifest.keys()
+    if missing:
+        raise RunCorruptError(f"{files.root / MANIFEST} has lost {', '.join(sorted(missing))}")
     return manifest
 
 
@@ -392,7 +422,10 @@ def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) ->
 
 
 def _empty(files: RunFiles) -> None:
-    """Remove what the journal and the manifest list; whatever else lies there stays."""
-    ours = [event["path"] for event in Journal(files).read() if event["event"] == "output"]
-    for path in (*ours, *OWN_FOLDERS, SCRATCH, TRAJECTORY, JOURNAL, MANIFEST):
+    """Remove what the journal lists and what every run has; whatever else lies there stays.
+
+    The manifest stays until the new one replaces it: it is what makes the folder a run directory.
+    """
+    ours = [event["path"] for event in Journal(files).salvage() if event["event"] == "output"]
+    for path in (TRAJECTORY, *ours, *OWN_FOLDERS, SCRATCH, JOURNAL):
         files.remove(path)

@@ -60,8 +60,8 @@ def encode_submap(submap: Submap) -> bytes:
     share = submap.confidence / (submap.confidence + confidence_unit)
     code = np.where(submap.confidence > 0, np.clip(np.floor(share * 255) + 1, 1, 255), 0)
     tensors: dict[str, NDArray[Any]] = {
-        "depth": relative.astype(np.float16),
-        "confidence": code.astype(np.uint8),
+        "depth": np.ascontiguousarray(relative, dtype=np.float16),
+        "confidence": np.ascontiguousarray(code, dtype=np.uint8),
         "cam_from_submap": np.ascontiguousarray(submap.cam_from_submap),
         "intrinsics": np.ascontiguousarray(submap.intrinsics),
         "image_intrinsics": np.ascontiguousarray(submap.image_intrinsics),

@@ -40,9 +40,10 @@ class DemoCapture:
         """Render frame after frame, (H, W, 3) uint8 RGB."""
         return (render_image(self.surfaces, self.camera, pose) for pose in self.world_from_cam)
 
-    def true_depth(self, index: int) -> NDArray[np.float32]:
-        """(H, W) z-depth of a frame in metres."""
-        return render_depth(self.surfaces, self.camera, self.world_from_cam[index])
+    def true_depth(self, index: int, *, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        """(H, W) z-depth of a frame in metres, at (width, height) or the size of the video."""
+        camera = self.camera if size is None else self.camera.resized(*size)
+        return render_depth(self.surfaces, camera, self.world_from_cam[index])
 
     def write_video(self, path: Path) -> None:
         """Render and encode."""

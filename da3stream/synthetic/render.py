@@ -68,9 +68,10 @@ def _cover(
 ) -> _Coverage | None:
     """Where a surface is seen; None if it shows its back, lies outside, or is hidden."""
     rotation, position = world_from_cam[:3, :3], world_from_cam[:3, 3]
-    if surface.normal @ (position - surface.corner) <= 1e-6:
-        return None
     plane_to_cam = rotation.T @ np.stack([surface.right, surface.down, surface.corner - position], 1)
+    # The determinant is the area times the distance in front of the surface.
+    if np.linalg.det(plane_to_cam) <= 1e-9:
+        return None
     plane_from_pixel = np.linalg.inv(camera.matrix() @ plane_to_cam)
     window = _window((surface.corners - position) @ rotation, camera)
     if window is None:

@@ -41,7 +41,7 @@ class CloudSampler:
     def _counts(self, available: Sequence[int], expected: float) -> list[int]:
         """How many points of each frame are taken of those `available`; a full frame has `expected`."""
         self._frames_seen += len(available)
-        due = max(0.0, self._max_points * min(1.0, self._frames_seen / self._frames) - self._spent)
+        due = max(0.0, self._max_points * self._frames_seen / self._frames - self._spent)
         total = sum(available)
         share = min(1.0, self._max_points / (self._frames * expected), due / total) if total else 0.0
         counts = []

@@ -34,7 +34,9 @@ def test_a_pose_is_used_once():
 
 def test_the_tolerance_is_inclusive_even_for_unix_times():
     start = 1305031102.1758
-    found = associate(poses(timestamp_s=[start]), poses(timestamp_s=[start + 0.01]))
+    later = start + 0.015
+    assert later - start > 0.015
+    found = associate(poses(timestamp_s=[start]), poses(timestamp_s=[later]), max_time_difference_s=0.015)
     assert pairs(found) == [(0, 0)]
 
 

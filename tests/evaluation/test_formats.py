@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from da3stream.geometry.rigid3 import invert, quaternion_wxyz
 file_interface = pytest.importorskip("evo.tools.file_interface")
 evo_trajectory = pytest.importorskip("evo.core.trajectory")
 
-SHARED = Path(os.environ.get("DA3STREAM_SHARED", Path(__file__).parents[3] / "shared"))
 LINE = "0.5 1 2 3 0 0 0 1"
 MATRIX = "1 0 0 5 0 1 0 6 0 0 1 7"
 
@@ -211,11 +209,9 @@ def test_malformed_cameras(tmp_path, content):
 
 
 @pytest.mark.data
-def test_real_ground_truth():
-    if not (SHARED / "data").is_dir():
-        pytest.skip(f"no folder {SHARED / 'data'}: set DA3STREAM_SHARED")
-    kitti = load_trajectory(SHARED / "data/kitti_seq1/poses.txt")
-    fox = load_trajectory(SHARED / "data/fox")
+def test_real_ground_truth(shared):
+    kitti = load_trajectory(shared / "data/kitti_seq1/poses.txt")
+    fox = load_trajectory(shared / "data/fox")
     assert len(kitti) == 51
     assert np.linalg.norm(np.diff(kitti.positions, axis=0), axis=1).sum() > 30
     # A car drives forward, along +z of its OpenCV camera.

@@ -9,9 +9,19 @@ import pytest
 from da3stream.imaging import resize_for_processing
 from da3stream.source.frame_scaling import FrameScaler
 from da3stream.source.orientation import Orientation
-from tests.source.conftest import picture
 
-SIZES = [(1920, 1080), (1080, 1920), (1280, 720), (854, 480), (1000, 562), (3840, 2160), (322, 242), (512, 384)]
+from .clips import picture
+
+SIZES = [
+    (1920, 1080),
+    (1080, 1920),
+    (1280, 720),
+    (854, 480),
+    (1000, 562),
+    (3840, 2160),
+    (322, 242),
+    (512, 384),
+]
 
 
 def scaled(frame: av.VideoFrame, resolution: int) -> np.ndarray:

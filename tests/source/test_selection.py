@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from da3stream.config import SourceConfig
 from da3stream.errors import ConfigError
-from da3stream.source.selection import EARLY_S, EARLY_SHARE, FrameSelector, SelectionRule, image_rule, video_rule
+from da3stream.source.selection import (
+    EARLY_S,
+    EARLY_SHARE,
+    FrameSelector,
+    SelectionRule,
+    image_rule,
+    video_rule,
+)
 
 
 def select(times_s: list[float], **rule: float) -> list[int]:

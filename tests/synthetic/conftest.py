@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from da3stream.evaluation import load_trajectory
 from da3stream.synthetic.capture import SimulatedWorld
+from da3stream.synthetic.demo_video import DemoCapture, demo_capture
 from da3stream.synthetic.paths import hand_held_orbit
 
 TRAJECTORIES = Path(__file__).parents[1] / "fixtures" / "trajectories"
@@ -31,6 +33,18 @@ def room() -> SimulatedWorld:
 def small_room() -> SimulatedWorld:
     """A room seen from forty places, drawn quickly."""
     return SimulatedWorld(hand_held_orbit(40), seed=3, indoor=True, size=(9, 12), hfov_deg=65.0)
+
+
+@pytest.fixture(scope="session")
+def demo() -> DemoCapture:
+    """The capture of the demo command; its textures take a second to draw."""
+    return demo_capture()
+
+
+@pytest.fixture(scope="session")
+def small_demo(demo) -> DemoCapture:
+    """Every other frame of it, in small."""
+    return replace(demo, camera=demo.camera.resized(160, 90), world_from_cam=demo.world_from_cam[::2])
 
 
 @pytest.fixture

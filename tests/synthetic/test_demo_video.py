@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
 
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.camera import unproject
-from da3stream.synthetic.demo_video import demo_capture
 from da3stream.synthetic.picture import beside, depth_strip
 
 
-@pytest.fixture(scope="module")
-def capture():
-    return demo_capture(frames=5, size=(160, 90))
+@pytest.fixture
+def capture(small_demo):
+    return replace(small_demo, world_from_cam=small_demo.world_from_cam[:5])
 
 
 def test_the_truth_has_the_times_of_the_video(tmp_path, capture):
@@ -25,8 +26,8 @@ def test_the_truth_has_the_times_of_the_video(tmp_path, capture):
     np.testing.assert_allclose(truth.world_from_cam, capture.world_from_cam, atol=1e-8)
 
 
-def test_the_field_of_view_is_as_asked():
-    camera = demo_capture(frames=1, size=(640, 360), hfov_deg=70.0).camera
+def test_the_field_of_view_is_as_said(demo):
+    camera = demo.camera
     assert np.degrees(2 * np.arctan(320 / camera.fx)) == pytest.approx(70)
     assert (camera.cx, camera.cy) == (320, 180)
 
@@ -39,8 +40,8 @@ def test_true_depth_lies_in_the_courtyard(capture):
     assert np.abs(in_world[..., [0, 2]]).max() < 5.21
 
 
-def test_the_demo_closes_a_loop():
-    poses = demo_capture(size=(64, 36)).world_from_cam
+def test_the_demo_closes_a_loop(demo):
+    poses = demo.world_from_cam
     assert 72 <= len(poses) <= 90
     distance = np.linalg.norm(poses[60:, :3, 3] - poses[0, :3, 3], axis=1)
     assert distance.min() < 0.2

@@ -12,9 +12,9 @@ from da3stream.synthetic.scene import Surface, courtyard
 CAMERA = Camera(fx=70.0, fy=72.0, cx=48.0, cy=30.0, width=96, height=60)
 
 
-@pytest.fixture(scope="module")
-def scene():
-    return courtyard()
+@pytest.fixture
+def scene(demo):
+    return demo.surfaces
 
 
 @pytest.fixture(scope="module")

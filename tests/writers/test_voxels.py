@@ -87,6 +87,7 @@ def test_a_cap_of_one_leaves_the_most_confident_point_of_all():
     assert rows(grid.cloud) == rows(cloud.take(np.array([cloud.confidence.argmax()])))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("side", "span"), [(1e-300, 1.0), (1e-9, 1e30), (1e30, 1.0), (0.01, 3e38)])
 def test_no_extent_is_too_large_and_no_voxel_too_small(side, span):
     cloud = random_cloud(100, span=span / 2)

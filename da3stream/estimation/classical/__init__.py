@@ -1,7 +1,7 @@
 """Structure from motion and dense stereo: poses and depth on a CPU, without learned weights.
 
-    images -> features -> matching -> ViewGraph -> (rotation test) -> mapping in worker processes -> Reconstruction
-           -> completion -> dense depth -> Prediction
+    images -> features -> matching -> ViewGraph -> rotation test -> mapping in worker processes
+           -> Reconstruction -> completion -> dense depth -> Prediction
 
 Native code that can crash (pycolmap) runs in worker processes only; `estimator.py` puts the steps in order.
 """

@@ -21,9 +21,11 @@ PNP_TRIALS = 500
 
 
 def register_by_pnp(reconstruction: Reconstruction, graph: ViewGraph) -> Reconstruction:
-    """Add images whose keypoints match keypoints that own 3D points, the best-connected first, until none is left.
+    """Add images whose keypoints match keypoints that own 3D points, the best-connected first, until none is
+    left.
 
-    Perspective-n-point by cv2.solvePnPRansac (seeded by OpenCV itself, so repeatable) and Levenberg-Marquardt.
+    Perspective-n-point by cv2.solvePnPRansac (seeded by OpenCV itself, so repeatable) and
+    Levenberg-Marquardt.
     """
     refused: set[int] = set()
     while True:
@@ -44,7 +46,8 @@ def register_by_pnp(reconstruction: Reconstruction, graph: ViewGraph) -> Reconst
 
 
 def interpolate_unregistered(reconstruction: Reconstruction, indices: NDArray[np.int64]) -> Reconstruction:
-    """Fill the missing poses between registered neighbours in time; before the first and after the last, copy.
+    """Fill the missing poses between registered neighbours in time; before the first and after the last,
+    copy.
 
     Args:
         reconstruction: at least one image is registered.
@@ -61,7 +64,8 @@ def interpolate_unregistered(reconstruction: Reconstruction, indices: NDArray[np
 
 
 def normalised(reconstruction: Reconstruction) -> Reconstruction:
-    """The same reconstruction in the frame of its first camera, with a median depth of 1 over all observations.
+    """The same reconstruction in the frame of its first camera, with a median depth of 1 over all
+    observations.
 
     Every image has a pose.
     """
@@ -102,13 +106,21 @@ def _register(
     intrinsics = reconstruction.intrinsics[image]
     # Our pixels fit our intrinsics; OpenCV's own origin does not matter as long as both share one.
     found, rotvec, translation, inliers = cv2.solvePnPRansac(
-        points, pixels, intrinsics, None, reprojectionError=PNP_ERROR_PX, iterationsCount=PNP_TRIALS,
-        confidence=0.9999, flags=cv2.SOLVEPNP_SQPNP,
+        points,
+        pixels,
+        intrinsics,
+        None,
+        reprojectionError=PNP_ERROR_PX,
+        iterationsCount=PNP_TRIALS,
+        confidence=0.9999,
+        flags=cv2.SOLVEPNP_SQPNP,
     )
     if not found or inliers is None or len(inliers) < MIN_PNP_INLIERS:
         return None
     kept = inliers[:, 0]
-    rotvec, translation = cv2.solvePnPRefineLM(points[kept], pixels[kept], intrinsics, None, rotvec, translation)
+    rotvec, translation = cv2.solvePnPRefineLM(
+        points[kept], pixels[kept], intrinsics, None, rotvec, translation
+    )
     poses, registered = reconstruction.cam_from_submap.copy(), reconstruction.registered.copy()
     poses[image] = np.concatenate([cv2.Rodrigues(rotvec)[0], translation.reshape(3, 1)], axis=1)
     if not np.isfinite(poses[image]).all():
@@ -127,7 +139,9 @@ def _interpolate(poses: Array, known_times: NDArray[np.int64], times: NDArray[np
     world_from_cam = rigid3.invert(cam_from_world)
     clipped = np.clip(times, known_times[0], known_times[-1])
     between = np.tile(np.eye(4), (len(times), 1, 1))
-    between[:, :3, :3] = Slerp(known_times, Rotation.from_matrix(world_from_cam[:, :3, :3]))(clipped).as_matrix()
+    between[:, :3, :3] = Slerp(known_times, Rotation.from_matrix(world_from_cam[:, :3, :3]))(
+        clipped
+    ).as_matrix()
     for axis in range(3):
         between[:, axis, 3] = np.interp(clipped, known_times, world_from_cam[:, axis, 3])
     return rigid3.invert(between)[:, :3]

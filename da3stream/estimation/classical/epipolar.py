@@ -18,8 +18,8 @@ SOFT_INLIER_PX = 0.5
 def epipolar_score(reconstruction: Reconstruction, graph: ViewGraph) -> float:
     """Mean over all verified matches of 1 / (1 + sampson^2 / 0.5^2), in [0, 1].
 
-    Matches of an unregistered image count 0. Good for comparing reconstructions of one chunk; the absolute level
-    depends on the scene.
+    Matches of an unregistered image count 0. Good for comparing reconstructions of one chunk; the absolute
+    level depends on the scene.
     """
     if graph.num_matches == 0:
         return 0.0
@@ -43,8 +43,8 @@ def fundamental_matrix(reconstruction: Reconstruction, first: int, second: int) 
 
 
 def squared_sampson_error(fundamental: Array, points_in_first: Array, points_in_second: Array) -> Array:
-    """(M,) squared Sampson distances in px^2 of (M, 2) matches; infinite where F says nothing (Hartley, Zisserman
-    section 11.4.3)."""
+    """(M,) squared Sampson distances in px^2 of (M, 2) matches; infinite where F says nothing (Hartley,
+    Zisserman section 11.4.3)."""
     lines_in_second = points_in_first @ fundamental[:, :2].T + fundamental[:, 2]
     lines_in_first = points_in_second @ fundamental[:2] + fundamental[2]
     residual = (lines_in_second[:, :2] * points_in_second).sum(axis=1) + lines_in_second[:, 2]

@@ -21,8 +21,9 @@ FLAT_CONFIDENCE = 0.01
 class ClassicalEstimator:
     """Poses by structure from motion and depth by stereo, on a CPU.
 
-    Needs texture and a camera that moves; a chunk without either gives rotations, constant depth and a warning. The
-    scale of each chunk is arbitrary: the median depth of its sparse points is 1. Implements `GeometryEstimator`.
+    Needs texture and a camera that moves; a chunk without either gives rotations, constant depth and a
+    warning. The scale of each chunk is arbitrary: the median depth of its sparse points is 1. Implements
+    `GeometryEstimator`.
     """
 
     name = "classical"
@@ -49,7 +50,11 @@ class ClassicalEstimator:
         _check(images, indices, known_cameras)
         intrinsics = known_cameras.intrinsics if known_cameras else None
         solution = self._sparse.solve(images, np.asarray(indices, dtype=np.int64), intrinsics)
-        return _dense_prediction(images, solution) if solution.has_parallax else _flat_prediction(images, solution)
+        return (
+            _dense_prediction(images, solution)
+            if solution.has_parallax
+            else _flat_prediction(images, solution)
+        )
 
     def close(self) -> None:
         """End the worker processes."""
@@ -65,7 +70,9 @@ class ClassicalEstimator:
 def _check(images: NDArray[np.uint8], indices: NDArray[Any], known_cameras: KnownCameras | None) -> None:
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise EstimationError(
-            "the images have a wrong form", got=f"{images.dtype} {images.shape}", expected="uint8 (N, H, W, 3)"
+            "the images have a wrong form",
+            got=f"{images.dtype} {images.shape}",
+            expected="uint8 (N, H, W, 3)",
         )
     if len(images) < 2:
         raise EstimationError(

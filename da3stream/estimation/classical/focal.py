@@ -20,8 +20,8 @@ FOCAL_HYPOTHESES = (0.55, 0.8, 1.15)
 PROFILE_FACTORS = (0.8, 1.25)
 """A settled focal must explain the matches better than these multiples of itself."""
 CLEAR_MARGIN = 0.02
-"""A difference of epipolar scores that leaves no doubt. Measured drops: walking around an object 0.11 to 0.20, driving
-straight on 0.000 to 0.001, a robot on a plane 0.000 to 0.003."""
+"""A difference of epipolar scores that leaves no doubt. Measured drops: walking around an object 0.11 to
+0.20, driving straight on 0.000 to 0.001, a robot on a plane 0.000 to 0.003."""
 CONVINCING_SCORE = 0.75
 """With a score from here on the guess is taken to be in the right basin, settled or not."""
 
@@ -47,9 +47,9 @@ def guess_intrinsics(size: tuple[int, int]) -> NDArray[np.float64]:
 def find_focal(mapping: Mapping, *, known: bool) -> FocalChoice:
     """Reconstruct with the known focal, or find the unknown one.
 
-    The guess is kept unless another focal is clearly better: where the motion tells nothing of the focal (a straight
-    drive), neighbouring chunks must at least agree on it. The other hypotheses cost as much again, so they are tried
-    only if the guess explains the matches badly.
+    The guess is kept unless another focal is clearly better: where the motion tells nothing of the focal (a
+    straight drive), neighbouring chunks must at least agree on it. The other hypotheses cost as much again,
+    so they are tried only if the guess explains the matches badly.
     """
     guessed = mapping.reconstruct()
     if known:
@@ -87,9 +87,7 @@ def _with_focal_times(candidate: Candidate, factors: Sequence[float]) -> list[Ca
     return [
         replace(
             candidate,
-            reconstruction=replace(
-                reconstruction, intrinsics=scale_focal(reconstruction.intrinsics, factor)
-            ),
+            reconstruction=replace(reconstruction, intrinsics=scale_focal(reconstruction.intrinsics, factor)),
         )
         for factor in factors
     ]

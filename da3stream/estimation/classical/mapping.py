@@ -1,7 +1,7 @@
 """Several reconstructions of one chunk, from several mappers, of which the best is kept.
 
-Each mapper alone falls into a wrong minimum on some chunks (measured: 4 to 38 % of chunks of 24 frames), and one such
-chunk ruins a merge. Both rarely do so at once, and the epipolar score tells them apart.
+Each mapper alone falls into a wrong minimum on some chunks (measured: 4 to 38 % of chunks of 24 frames), and
+one such chunk ruins a merge. Both rarely do so at once, and the epipolar score tells them apart.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Mapping:
         self._calibration = calibration
 
     def reconstruct(self, focal_factors: Sequence[float] = (1.0,)) -> Attempt:
-        """Run all mappers with the intrinsics, their focal times each factor; then bundle-adjust, intrinsics kept."""
+        """Run all mappers with the intrinsics, their focal times each factor; then bundle-adjust, intrinsics
+        kept."""
         jobs = [(mapper, factor) for factor in focal_factors for mapper in MAPPERS]
         requests = [
             map_request(

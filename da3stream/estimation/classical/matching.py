@@ -112,7 +112,9 @@ def _request(
         pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
         two_views=tuple(_unverified(matches) for matches in candidates),
     )
-    return jobs.verify_request(graph, calibration.intrinsics, calibration.size, known=calibration.known, seed=seed)
+    return jobs.verify_request(
+        graph, calibration.intrinsics, calibration.size, known=calibration.known, seed=seed
+    )
 
 
 def _unverified(matches: NDArray[np.int32]) -> TwoView:

@@ -11,7 +11,8 @@ Value = TypeVar("Value")
 
 
 class Memo(Generic[Key, Value]):
-    """The most recently used results of a pure function; what falls out is computed again, with the same result."""
+    """The most recently used results of a pure function; what falls out is computed again, with the same
+    result."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[Key, Value] = OrderedDict()

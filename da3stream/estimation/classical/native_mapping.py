@@ -1,6 +1,8 @@
-"""Structure from motion by pycolmap: matched images in, poses and points out. Imported by worker processes only.
+"""Structure from motion by pycolmap: matched images in, poses and points out. Imported by worker processes
+only.
 
-Everything is limited by counts, seeded and single-threaded, so that a chunk gives the same numbers on every run.
+Everything is limited by counts, seeded and single-threaded, so that a chunk gives the same numbers on every
+run.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from da3stream.estimation.classical.reconstruction import Reconstruction
 from da3stream.estimation.classical.view_graph import TwoView, ViewGraph
 
 MIN_REGISTERED = 3
+MAX_BA_ITERATIONS = 30
+"""Of each bundle adjustment in the global mapper; it does three or more. A wrong start would use up its
+200."""
 MIN_TRIANGULATION_DEG = 1.0
 MIN_REGISTRATION_INLIERS = 12
 INITIAL_TRIANGULATION_DEG = 2.0
@@ -104,7 +109,9 @@ def _incremental_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options.multiple_models = False
     options.min_model_size = MIN_REGISTERED
     options.init_num_trials = 20
-    options.ba_refine_focal_length = options.ba_refine_principal_point = options.ba_refine_extra_params = False
+    options.ba_refine_focal_length = options.ba_refine_principal_point = options.ba_refine_extra_params = (
+        False
+    )
     options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = False
     options.mapper.init_min_tri_angle = INITIAL_TRIANGULATION_DEG
     options.mapper.init_min_num_inliers = 50
@@ -127,6 +134,7 @@ def _global_options(seed: int) -> pycolmap.GlobalPipelineOptions:
     mapper.retriangulation.random_seed = seed
     options.num_threads = mapper.num_threads = mapper.bundle_adjustment.ceres.solver_options.num_threads = 1
     mapper.global_positioning.use_gpu = mapper.bundle_adjustment.ceres.use_gpu = False
+    mapper.bundle_adjustment.ceres.solver_options.max_num_iterations = MAX_BA_ITERATIONS
     mapper.bundle_adjustment.refine_focal_length = False
     mapper.bundle_adjustment.refine_principal_point = False
     mapper.bundle_adjustment.refine_extra_params = False

@@ -1,4 +1,5 @@
-"""Our `Reconstruction` as a pycolmap model and back, and its bundle adjustment. Imported by worker processes only.
+"""Our `Reconstruction` as a pycolmap model and back, and its bundle adjustment. Imported by worker processes
+only.
 
 Image i has the id i + 1 in a model.
 """
@@ -24,7 +25,8 @@ def adjust(
     *,
     free_focal: bool,
 ) -> Reconstruction:
-    """Bundle adjustment with a robust loss; with `free_focal` the one focal that all images share is adjusted too."""
+    """Bundle adjustment with a robust loss; with `free_focal` the one focal that all images share is adjusted
+    too."""
     model = build_model(reconstruction, keypoints, size, one_focal=free_focal)
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_focal_length = free_focal
@@ -85,7 +87,11 @@ def read_model(model: pycolmap.Reconstruction, intrinsics: NDArray[np.float64]) 
         adjusted[image_id - 1] = cameras[image.camera_id]
     points, observations = _read_points(model)
     return Reconstruction(
-        cam_from_submap=poses, registered=registered, intrinsics=adjusted, points=points, observations=observations
+        cam_from_submap=poses,
+        registered=registered,
+        intrinsics=adjusted,
+        points=points,
+        observations=observations,
     )
 
 

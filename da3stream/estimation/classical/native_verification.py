@@ -15,7 +15,8 @@ MAX_ERROR_PX = 2.0
 MIN_MATCHES = 15
 
 
-def verify(graph: ViewGraph, intrinsics: NDArray[np.float64], size: tuple[int, int], *, focal_known: bool, seed: int
+def verify(
+    graph: ViewGraph, intrinsics: NDArray[np.float64], size: tuple[int, int], *, focal_known: bool, seed: int
 ) -> ViewGraph:
     """The same pairs with the matches that a two-view geometry explains; M = 0 where none was found.
 

@@ -26,9 +26,13 @@ class Reconstruction:
     def __post_init__(self) -> None:
         n = len(self.registered)
         if self.cam_from_submap.shape != (n, 3, 4) or self.intrinsics.shape != (n, 3, 3):
-            raise ValueError(f"poses {self.cam_from_submap.shape}, intrinsics {self.intrinsics.shape} for {n} images")
+            raise ValueError(
+                f"poses {self.cam_from_submap.shape}, intrinsics {self.intrinsics.shape} for {n} images"
+            )
         if self.points.shape[1:] != (3,) or self.observations.shape[1:] != (3,):
-            raise ValueError(f"points {self.points.shape} and observations {self.observations.shape}, expected (*, 3)")
+            raise ValueError(
+                f"points {self.points.shape} and observations {self.observations.shape}, expected (*, 3)"
+            )
 
     @property
     def num_registered(self) -> int:

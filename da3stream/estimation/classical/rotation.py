@@ -23,13 +23,14 @@ IRLS_ITERATIONS = 8
 
 
 def parallax_px(graph: ViewGraph, intrinsics: Array, focal_factors: Sequence[float] = (1.0,)) -> float:
-    """Image motion in pixels that rotations of the camera leave unexplained over the widest well-matched spacing.
+    """Image motion in pixels that rotations of the camera leave unexplained over the widest well-matched
+    spacing.
 
     Args:
         graph: verified matches.
         intrinsics: (N, 3, 3).
-        focal_factors: the focal lengths to try, as factors; the smallest residual counts. A wrong focal makes a
-            rotation look like parallax, so an unknown one needs several.
+        focal_factors: the focal lengths to try, as factors; the smallest residual counts. A wrong focal makes
+            a rotation look like parallax, so an unknown one needs several.
 
     Returns:
         0 for a graph without matches.
@@ -45,7 +46,8 @@ def parallax_px(graph: ViewGraph, intrinsics: Array, focal_factors: Sequence[flo
 
 
 def rotation_chain(graph: ViewGraph, intrinsics: Array) -> Array:
-    """(N, 3, 4) cam_from_first of a camera that only turns: each image hangs on its nearest matched predecessor.
+    """(N, 3, 4) cam_from_first of a camera that only turns: each image hangs on its nearest matched
+    predecessor.
 
     An image that matches none gets the rotation of the image before it.
     """
@@ -64,7 +66,8 @@ def rotation_chain(graph: ViewGraph, intrinsics: Array) -> Array:
 
 
 def fit_rotation(rays_in_a: Array, rays_in_b: Array) -> Array:
-    """(3, 3) b_from_a that best turns (M, 3) unit rays of a into those of b, in spite of outliers (Cauchy weights)."""
+    """(3, 3) b_from_a that best turns (M, 3) unit rays of a into those of b, in spite of outliers (Cauchy
+    weights)."""
     weights = np.ones(len(rays_in_a))
     rotation = np.eye(3)
     for _ in range(IRLS_ITERATIONS):

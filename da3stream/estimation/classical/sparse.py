@@ -1,4 +1,5 @@
-"""Poses, intrinsics and sparse points of one chunk: the order of the sparse steps, and what to do when one fails."""
+"""Poses, intrinsics and sparse points of one chunk: the order of the sparse steps, and what to do when one
+fails."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.estimation.classical.completion import interpolate_unregistered, normalised, register_by_pnp
+from da3stream.estimation.classical.connectivity import firmly_connected, restricted
 from da3stream.estimation.classical.focal import find_focal, guess_intrinsics
 from da3stream.estimation.classical.mapping import Candidate, Mapping
 from da3stream.estimation.classical.matching import Calibration, ChunkMatcher
@@ -19,7 +21,7 @@ from da3stream.estimation.classical.worker_pool import WorkerPool
 MIN_IMAGES = 3
 """Fewer images give the mappers nothing that a second one could confirm."""
 TRUST_MAPPED, TRUST_PNP, TRUST_GUESSED = 1.0, 0.5, 0.02
-ROTATION_FOCAL_FACTORS = tuple(np.geomspace(0.5, 2.5, 9).tolist())
+ROTATION_FOCAL_FACTORS = tuple(np.geomspace(0.5, 2.5, 25).tolist())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,7 +29,8 @@ class SparseSolution:
     """What the sparse half of the estimator says of N images."""
 
     reconstruction: Reconstruction
-    """In the frame of the first camera; every image has a finite pose. Without parallax: no points, no translation."""
+    """In the frame of the first camera; every image has a finite pose. Without parallax: no points, no
+    translation."""
     keypoints: tuple[NDArray[np.float32], ...]
     """N arrays (K_i, 2) in pixels, of which `reconstruction.observations` gives rows."""
     trust: NDArray[np.float64]
@@ -51,7 +54,8 @@ class SparseEstimator:
     def solve(
         self, images: NDArray[np.uint8], indices: NDArray[np.int64], intrinsics: NDArray[np.float64] | None
     ) -> SparseSolution:
-        """Solve (N, H, W, 3) RGB images with the given (N, 3, 3) intrinsics, which are kept, or with unknown ones.
+        """Solve (N, H, W, 3) RGB images with the given (N, 3, 3) intrinsics, which are kept, or with unknown
+        ones.
 
         Never fails for lack of texture or parallax: then the solution is a rotation chain, with warnings.
         """
@@ -73,8 +77,9 @@ def solve_graph(
     reason = _without_parallax(graph, calibration)
     if reason is not None:
         return _turning_only(graph, calibration, (), (reason,))
-    mapping = Mapping(pool, graph, calibration, seed=seed)
-    focal = find_focal(mapping, known=calibration.known)
+    core = firmly_connected(graph)
+    inside = restricted(graph, core) if core.sum() >= MIN_IMAGES else graph
+    focal = find_focal(Mapping(pool, inside, calibration, seed=seed), known=calibration.known)
     if focal.chosen is None:
         failure = "no mapper could reconstruct the chunk; poses are rotations only, depth is constant"
         return _turning_only(graph, calibration, focal.attempt.candidates, (*focal.attempt.warnings, failure))
@@ -94,7 +99,9 @@ def _without_parallax(graph: ViewGraph, calibration: Calibration) -> str | None:
     """Why the chunk should not be mapped, or None."""
     n = len(graph.keypoints)
     if n < MIN_IMAGES:
-        return f"a chunk of {n} frames is too short to reconstruct; poses are rotations only, depth is constant"
+        return (
+            f"a chunk of {n} frames is too short to reconstruct; poses are rotations only, depth is constant"
+        )
     if len(graph.pairs) == 0:
         return "no two frames of the chunk match; poses are the identity, depth is constant"
     factors = (1.0,) if calibration.known else ROTATION_FOCAL_FACTORS

@@ -14,7 +14,8 @@ OFFSETS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TwoView:
-    """Verified matches of two images and the matrices that explain them; NaN for a matrix that was not found."""
+    """Verified matches of two images and the matrices that explain them; NaN for a matrix that was not
+    found."""
 
     matches: NDArray[np.int32]
     """(M, 2) rows of the keypoints of the first and the second image; M = 0 where verification failed."""
@@ -41,7 +42,9 @@ class ViewGraph:
 
     def __post_init__(self) -> None:
         if self.pairs.shape != (len(self.two_views), 2):
-            raise ValueError(f"{len(self.two_views)} two-view geometries for pairs of shape {self.pairs.shape}")
+            raise ValueError(
+                f"{len(self.two_views)} two-view geometries for pairs of shape {self.pairs.shape}"
+            )
 
     @property
     def num_matches(self) -> int:
@@ -60,5 +63,7 @@ class ViewGraph:
 
 def candidate_pairs(images: int, offsets: Sequence[int] = OFFSETS) -> NDArray[np.int32]:
     """(P, 2) image numbers (first < second) to match in a chunk of `images`, in ascending order."""
-    pairs = [(first, first + offset) for first in range(images) for offset in offsets if first + offset < images]
+    pairs = [
+        (first, first + offset) for first in range(images) for offset in offsets if first + offset < images
+    ]
     return np.array(pairs, dtype=np.int32).reshape(-1, 2)

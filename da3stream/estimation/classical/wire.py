@@ -1,4 +1,5 @@
-"""Messages between the estimator and its worker processes: a line of JSON and arrays as safetensors, never pickle.
+"""Messages between the estimator and its worker processes: a line of JSON and arrays as safetensors, never
+pickle.
 
 Layout: two little-endian uint64 (bytes of JSON, bytes of safetensors), the JSON, the safetensors.
 """
@@ -34,7 +35,9 @@ def write_message(stream: IO[bytes], message: Message) -> None:
         OSError: the other side has gone.
     """
     text = json.dumps(dict(message.fields)).encode()
-    arrays = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in message.arrays.items()})
+    arrays = safetensors.numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
+    )
     stream.write(_HEADER.pack(len(text), len(arrays)) + text + arrays)
     stream.flush()
 

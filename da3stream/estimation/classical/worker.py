@@ -1,6 +1,7 @@
 """The worker process: `python -m da3stream.estimation.classical.worker`, messages on stdin and stdout.
 
-It leaves as soon as its stdin ends, even in the middle of a job, so it never outlives the process that started it.
+It leaves as soon as its stdin ends, even in the middle of a job, so it never outlives the process that
+started it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def answer(request: Message) -> Message:
     """Do one job. A job that raises is answered by `failed` with the reason."""
     try:
         return _JOBS[request.fields["job"]](request)
-    except (ValueError, RuntimeError, ArithmeticError, IndexError, np.linalg.LinAlgError) as error:
+    except (ValueError, LookupError, RuntimeError, ArithmeticError, np.linalg.LinAlgError) as error:
         return Message(fields={"failed": f"{type(error).__name__}: {error}"})
 
 

@@ -62,12 +62,15 @@ def build_world(
     known: bool = True,
     seed: int = 0,
 ) -> World:
-    """Points in a box around (0, 0, 4), seen by the cameras; `outlier_share` of each image's keypoints is moved."""
+    """Points in a box around (0, 0, 4), seen by the cameras; `outlier_share` of each image's keypoints is
+    moved."""
     rng = np.random.default_rng(seed)
     n = len(cam_from_world)
     world_points = rng.uniform([-6.0, -1.5, 2.5], [6.0, 1.5, 5.5], size=(points, 3))
     matrix = np.array([[FOCAL_PX, 0.0, SIZE[0] / 2], [0.0, FOCAL_PX, SIZE[1] / 2], [0.0, 0.0, 1.0]])
-    in_camera = np.einsum("nij,pj->npi", cam_from_world[:, :, :3], world_points) + cam_from_world[:, None, :, 3]
+    in_camera = (
+        np.einsum("nij,pj->npi", cam_from_world[:, :, :3], world_points) + cam_from_world[:, None, :, 3]
+    )
     projected = in_camera @ matrix.T
     pixels = projected[..., :2] / projected[..., 2:]
     visible = (in_camera[..., 2] > 0.1) & (pixels > 0).all(-1) & (pixels < np.array(SIZE)).all(-1)
@@ -83,7 +86,9 @@ def build_world(
         points=world_points,
         observations=np.stack([seen[:, 0], seen[:, 1], seen[:, 1]], axis=1).astype(np.int32),
     )
-    return World(graph=graph, truth=truth, calibration=Calibration(intrinsics=truth.intrinsics, size=SIZE, known=known))
+    return World(
+        graph=graph, truth=truth, calibration=Calibration(intrinsics=truth.intrinsics, size=SIZE, known=known)
+    )
 
 
 def _graph(

@@ -20,7 +20,10 @@ def _forget(reconstruction, images):
     poses[list(images)] = 0.0
     kept = registered[reconstruction.observations[:, 0]]
     return replace(
-        reconstruction, registered=registered, cam_from_submap=poses, observations=reconstruction.observations[kept]
+        reconstruction,
+        registered=registered,
+        cam_from_submap=poses,
+        observations=reconstruction.observations[kept],
     )
 
 

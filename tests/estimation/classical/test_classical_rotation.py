@@ -17,7 +17,9 @@ from da3stream.geometry.rigid3 import rotation_angle
 def _without(graph, dropped):
     kept = [row for row, pair in enumerate(graph.pairs.tolist()) if not dropped(*pair)]
     return ViewGraph(
-        keypoints=graph.keypoints, pairs=graph.pairs[kept], two_views=tuple(graph.two_views[row] for row in kept)
+        keypoints=graph.keypoints,
+        pairs=graph.pairs[kept],
+        two_views=tuple(graph.two_views[row] for row in kept),
     )
 
 

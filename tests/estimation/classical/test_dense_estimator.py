@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from da3stream.errors import EstimationError
 from da3stream.estimation.classical.dense import DenseMaps, SparseDepth, dense_depth
@@ -88,13 +89,17 @@ def render(surfaces: tuple[Surface, ...], cam_from_world: NDArray[np.float64]) -
             inside = (np.abs(points[..., :2] - surface.centre) < surface.half).all(axis=-1)
             nearer = inside & (distance > 0) & (distance < depth)
             texels = (points[..., :2] * 90 + 512).astype(np.float32)
-            colour = cv2.remap(skin, texels[..., 0], texels[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+            colour = cv2.remap(
+                skin, texels[..., 0], texels[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP
+            )
             image, depth = np.where(nearer, colour, image), np.where(nearer, distance, depth)
         images.append(np.repeat(image.round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1))
         depths.append(depth)
     return Scene(
-        images=np.stack(images), intrinsics=np.stack([matrix] * len(images)),
-        cam_from_world=cam_from_world, depth=np.stack(depths),
+        images=np.stack(images),
+        intrinsics=np.stack([matrix] * len(images)),
+        cam_from_world=cam_from_world,
+        depth=np.stack(depths),
     )
 
 
@@ -108,8 +113,10 @@ def exact_points(scene: Scene, stride: int = 16) -> SparseDepth:
 
 def first_frames(scene: Scene, count: int) -> Scene:
     return Scene(
-        images=scene.images[:count], intrinsics=scene.intrinsics[:count],
-        cam_from_world=scene.cam_from_world[:count], depth=scene.depth[:count],
+        images=scene.images[:count],
+        intrinsics=scene.intrinsics[:count],
+        cam_from_world=scene.cam_from_world[:count],
+        depth=scene.depth[:count],
     )
 
 
@@ -160,9 +167,19 @@ def test_confidence_orders_the_errors_and_has_their_size(scene: Scene, maps: Den
     assert within_three_sigma.mean() > 0.95
 
 
+def test_agreement_with_the_points_is_reported(scene: Scene, maps: DenseMaps) -> None:
+    assert maps.sparse_disagreement is not None
+    assert maps.sparse_disagreement < 0.01
+    points = exact_points(scene)
+    wrong = SparseDepth(positions_px=points.positions_px, depths=tuple(1.2 * d for d in points.depths))
+    reported = scene.dense(wrong).sparse_disagreement
+    assert reported == pytest.approx(0.2, abs=0.02)
+
+
 def test_range_is_found_without_points(scene: Scene) -> None:
     maps = scene.dense()
     measured = maps.confidence >= 2
+    assert maps.sparse_disagreement is None
     assert measured.mean() > 0.85
     assert np.median(relative_error(maps, scene)[measured]) < 0.004
 
@@ -235,14 +252,30 @@ def test_pure_rotation_is_a_flat_guess() -> None:
         assert np.isfinite(maps.depth).all()
         assert (maps.depth > 0).all()
         assert maps.confidence.max() <= 0.01
-    assert np.ptp(blind.depth) == 0
-    assert abs(guided.depth[2, 0, 0] / np.median(turning.depth[2]) - 1) < 0.1
+    assert (blind.depth.reshape(len(poses), -1) == blind.depth[:, 0, :1]).all()
+    assert np.median(relative_error(guided, turning)) < 0.05
+
+
+def test_frames_of_a_stop_use_the_motion_before_it(scene: Scene) -> None:
+    rows = [*range(FRAMES), *[FRAMES - 1] * 14]
+    stopping = Scene(
+        images=scene.images[rows],
+        intrinsics=scene.intrinsics[rows],
+        cam_from_world=scene.cam_from_world[rows],
+        depth=scene.depth[rows],
+    )
+    maps = stopping.dense()
+    assert (maps.confidence[-1] >= 2).mean() > 0.6
+    assert np.median(relative_error(maps, stopping)[-1]) < 0.02
 
 
 def test_standing_still_is_a_flat_guess(scene: Scene) -> None:
     still = replace(
-        scene, images=scene.images[[0] * 4], intrinsics=scene.intrinsics[:4],
-        cam_from_world=scene.cam_from_world[[0] * 4], depth=scene.depth[[0] * 4],
+        scene,
+        images=scene.images[[0] * 4],
+        intrinsics=scene.intrinsics[:4],
+        cam_from_world=scene.cam_from_world[[0] * 4],
+        depth=scene.depth[[0] * 4],
     )
     maps = still.dense()
     assert np.isfinite(maps.depth).all()
@@ -253,6 +286,19 @@ def test_one_frame_is_a_flat_guess(scene: Scene) -> None:
     maps = dense_depth(scene.images[:1], scene.intrinsics[:1], scene.cam_from_world[:1])
     assert maps.depth.shape == (1, HEIGHT, WIDTH)
     assert maps.confidence.max() <= 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_senseless_cameras_and_images_give_a_finite_answer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rotations = Rotation.from_rotvec(rng.normal(scale=0.3 if seed % 2 else 3.0, size=(4, 3))).as_matrix()
+    poses = np.concatenate([rotations, rng.normal(scale=10.0 ** (3 * seed - 4), size=(4, 3, 1))], axis=-1)
+    images = rng.integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
+    maps = dense_depth(images, np.stack([np.diag([60.0, 60.0, 1.0])] * 4), poses)
+    assert np.isfinite(maps.depth).all()
+    assert (maps.depth > 0).all()
+    assert np.isfinite(maps.confidence).all()
+    assert (maps.confidence >= 0).all()
 
 
 def test_images_without_texture_are_not_trusted(scene: Scene) -> None:
@@ -266,7 +312,9 @@ def test_large_images_are_reduced_to_336_pixels(scene: Scene) -> None:
     factor = np.array([504 / WIDTH, 336 / HEIGHT, 1.0])[:, None]
     maps = dense_depth(large, scene.intrinsics[:3] * factor, scene.cam_from_world[:3])
     assert maps.depth.shape == (3, 224, 336)
-    np.testing.assert_allclose(maps.intrinsics, scene.intrinsics[:3] * (factor * [[336 / 504], [336 / 504], [1.0]]))
+    np.testing.assert_allclose(
+        maps.intrinsics, scene.intrinsics[:3] * (factor * [[336 / 504], [336 / 504], [1.0]])
+    )
     truth = np.stack([cv2.resize(d, (336, 224)) for d in scene.depth[:3]])
     measured = maps.confidence >= 2
     assert np.median(np.abs(maps.depth / truth - 1)[measured]) < 0.01
@@ -285,8 +333,10 @@ def test_large_images_are_reduced_to_336_pixels(scene: Scene) -> None:
 )
 def test_bad_arguments_are_refused(change: dict[str, NDArray[np.generic]], message: str) -> None:
     arguments = {
-        "images": np.zeros((3, 64, 64, 3), np.uint8), "intrinsics": np.stack([np.eye(3)] * 3),
-        "cam_from_submap": np.zeros((3, 3, 4)), **change,
+        "images": np.zeros((3, 64, 64, 3), np.uint8),
+        "intrinsics": np.stack([np.eye(3)] * 3),
+        "cam_from_submap": np.zeros((3, 3, 4)),
+        **change,
     }
     with pytest.raises(EstimationError, match=message):
         dense_depth(**arguments)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from da3stream.estimation.classical.dense import SparseDepth
+from da3stream.estimation.classical.dense.anchors import anchor_maps, median_disagreement
 from da3stream.estimation.classical.dense.depth_range import HORIZON_FACTOR, DepthRange, depth_ranges
 from da3stream.estimation.classical.dense.fill import FILLED_CONFIDENCE, fill, push_pull, sky_mask
 from da3stream.estimation.classical.dense.fusion import combine, cross_check
@@ -19,7 +22,8 @@ SHAPE = (24, 32)
 
 def flat(inverse_depth: float, confidence: float) -> Estimate:
     return Estimate(
-        inverse_depth=np.full(SHAPE, inverse_depth, np.float32), confidence=np.full(SHAPE, confidence, np.float32)
+        inverse_depth=np.full(SHAPE, inverse_depth, np.float32),
+        confidence=np.full(SHAPE, confidence, np.float32),
     )
 
 
@@ -76,6 +80,7 @@ def test_check_without_others_keeps_nothing() -> None:
     assert cross_check(row_of_views(1), 0, [], [flat(0.5, 20)]).confidence.max() == 0
 
 
+NO_ANCHORS = np.zeros(SHAPE, np.float32)
 EXPECTED = DepthRange(far=0.0, median=0.5, near=2.0)
 
 
@@ -86,7 +91,7 @@ def test_fill_leaves_measured_pixels_alone_and_completes_the_rest() -> None:
         confidence=np.where(rng.random(SHAPE) < 0.3, 9, 0).astype(np.float32),
     )
     known = measured.confidence > 0
-    filled = fill(measured, np.zeros(SHAPE, np.uint8), EXPECTED)
+    filled = fill(measured, NO_ANCHORS, np.zeros(SHAPE, np.uint8), EXPECTED)
     np.testing.assert_array_equal(filled.inverse_depth[known], measured.inverse_depth[known])
     np.testing.assert_array_equal(filled.confidence[known], 9)
     np.testing.assert_allclose(filled.confidence[~known], FILLED_CONFIDENCE)
@@ -95,38 +100,92 @@ def test_fill_leaves_measured_pixels_alone_and_completes_the_rest() -> None:
 
 
 def test_fill_of_nothing_is_the_median_depth() -> None:
-    filled = fill(Estimate.nothing(SHAPE[::-1]), np.zeros(SHAPE, np.uint8), EXPECTED)
+    filled = fill(Estimate.nothing(SHAPE[::-1]), NO_ANCHORS, np.zeros(SHAPE, np.uint8), EXPECTED)
     np.testing.assert_array_equal(filled.inverse_depth, np.float32(0.5))
     np.testing.assert_allclose(filled.confidence, FILLED_CONFIDENCE)
 
 
 def test_what_lies_beyond_the_horizon_is_never_used() -> None:
-    filled = fill(flat(1e-5, 8), np.zeros(SHAPE, np.uint8), EXPECTED)
+    filled = fill(flat(1e-5, 8), NO_ANCHORS, np.zeros(SHAPE, np.uint8), EXPECTED)
     np.testing.assert_allclose(filled.inverse_depth, 0.5 / HORIZON_FACTOR, rtol=1e-6)
     assert filled.confidence.max() == 0
 
 
-def test_sky_is_bright_plain_and_touches_the_top() -> None:
-    rng = np.random.default_rng(4)
-    grey = rng.integers(0, 120, (60, 80), dtype=np.uint8)
-    grey[:20], grey[40:50, 10:30] = 220, 220
-    sky = sky_mask(grey)
-    assert sky[:16].all()
+@dataclass(frozen=True, kw_only=True)
+class OpenScene:
+    """Textured ground below and two plain areas at the top: bright sky, and a bright wall that is near."""
+
+    grey: np.ndarray
+    measured: Estimate
+
+    @classmethod
+    def make(cls) -> OpenScene:
+        grey = np.random.default_rng(4).integers(0, 120, (60, 120), dtype=np.uint8)
+        inverse_depth = np.full((60, 120), 0.5, np.float32)
+        confidence = np.full((60, 120), 9, np.float32)
+        inverse_depth[:26, :60], inverse_depth[:26, 60:], inverse_depth[26:] = 0.1, 0.6, 0.3
+        grey[:20, 5:40], confidence[:22, 3:42] = 180, 0
+        grey[:20, 80:110], confidence[:22, 78:112] = 240, 0
+        return cls(grey=grey, measured=Estimate(inverse_depth=inverse_depth, confidence=confidence))
+
+
+def test_sky_is_plain_bright_at_the_top_and_behind_its_surroundings() -> None:
+    scene = OpenScene.make()
+    sky = sky_mask(scene.measured, scene.grey)
+    assert sky[:16, 8:36].all()
     assert not sky[24:].any()
-    dark = grey.copy()
-    dark[:20] = 30
-    assert not sky_mask(dark)[:16].any()
+    assert not sky[:, 60:].any()
 
 
-def test_sky_without_depth_goes_to_the_horizon() -> None:
-    grey = np.random.default_rng(4).integers(0, 120, (60, 80), dtype=np.uint8)
-    grey[:20] = 220
-    confidence = np.full((60, 80), 9, np.float32)
-    confidence[:22] = 0
-    filled = fill(Estimate(inverse_depth=np.full((60, 80), 0.5, np.float32), confidence=confidence), grey, EXPECTED)
-    np.testing.assert_allclose(filled.inverse_depth[:16], EXPECTED.horizon)
-    assert filled.confidence[:16].max() == 0
-    np.testing.assert_allclose(filled.inverse_depth[24:], 0.5)
+def test_dark_area_at_the_top_is_no_sky() -> None:
+    scene = OpenScene.make()
+    scene.grey[:20, 5:40] = 20
+    assert not sky_mask(scene.measured, scene.grey).any()
+
+
+def test_sky_goes_to_the_horizon_of_open_scenes_only() -> None:
+    scene = OpenScene.make()
+    nothing = np.zeros(scene.grey.shape, np.float32)
+    outside = fill(scene.measured, nothing, scene.grey, EXPECTED)
+    np.testing.assert_allclose(outside.inverse_depth[:16, 8:36], EXPECTED.horizon)
+    assert outside.confidence[:16, 8:36].max() == 0
+    inside = fill(scene.measured, nothing, scene.grey, DepthRange(far=0.05, median=0.5, near=2.0))
+    np.testing.assert_allclose(inside.inverse_depth[:16, 8:36], 0.1, rtol=0.5)
+    np.testing.assert_allclose(inside.confidence[:16, 8:36], FILLED_CONFIDENCE)
+
+
+def test_anchors_fill_holes_and_nothing_else() -> None:
+    anchor = np.zeros(SHAPE, np.float32)
+    anchor[2, 3], anchor[20, 28] = 0.3, 0.8
+    grey = np.zeros(SHAPE, np.uint8)
+    alone = fill(Estimate.nothing(SHAPE[::-1]), anchor, grey, EXPECTED)
+    assert alone.inverse_depth[2, 3] == np.float32(0.3)
+    assert alone.inverse_depth[1, 1] < 0.45 < 0.65 < alone.inverse_depth[22, 30]
+    np.testing.assert_allclose(alone.confidence, FILLED_CONFIDENCE)
+    np.testing.assert_array_equal(fill(flat(0.5, 9), anchor, grey, EXPECTED).inverse_depth, np.float32(0.5))
+
+
+def test_anchors_lie_in_the_pixels_of_their_points() -> None:
+    sparse = SparseDepth(
+        positions_px=(
+            np.array([[0.5, 0.5], [63.9, 47.9], [33.0, 20.0], [33.5, 20.5], [99.0, 3.0], [-1.0, 3.0]]),
+        ),
+        depths=(np.array([2.0, 4.0, 5.0, 10.0, 1.0, 1.0]),),
+    )
+    (anchor,) = anchor_maps(sparse, 1, (64, 48), SHAPE[::-1])
+    want = np.zeros(SHAPE, np.float32)
+    want[0, 0], want[23, 31], want[10, 16] = 1 / 2, 1 / 4, 1 / 5
+    np.testing.assert_allclose(anchor, want)
+
+
+def test_disagreement_is_that_of_measured_pixels() -> None:
+    anchor = np.zeros(SHAPE, np.float32)
+    anchor[0, :3] = 0.5
+    confidence = np.zeros(SHAPE, np.float32)
+    confidence[0, :2] = 9
+    estimate = Estimate(inverse_depth=np.full(SHAPE, 0.55, np.float32), confidence=confidence)
+    assert median_disagreement([anchor], [estimate], 2.0) == pytest.approx(0.1, rel=1e-4)
+    assert median_disagreement([np.zeros(SHAPE, np.float32)], [estimate], 2.0) is None
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))

@@ -21,7 +21,8 @@ DIRECTIONS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != 
 def plain_path(cost: NDArray[np.int64], penalty: NDArray[np.int64], dy: int, dx: int) -> NDArray[np.int64]:
     """L(p, d) = C + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2(p)) - min L(q), with q = p - (dy, dx).
 
-    Where q lies beside the image, oblique paths go on straight from the pixel before; the first row starts with C.
+    Where q lies beside the image, oblique paths go on straight from the pixel before; the first row starts
+    with C.
     """
     planes, height, width = cost.shape
     path = np.zeros_like(cost)

@@ -23,12 +23,14 @@ class Features:
     normalised: Float32
     """(h, w) grey minus its local mean, over its local standard deviation (plus noise).
 
-    The product of two such images, averaged over a window, is close to their zero-mean normalised correlation,
-    and costs one warp and one box filter per plane instead of three; without texture it goes to zero.
+    The product of two such images, averaged over a window, is close to their zero-mean normalised
+    correlation, and costs one warp and one box filter per plane instead of three; without texture it goes to
+    zero.
     """
     doubled: Float32
-    """(2h, 2w) the same, enlarged, for warps to the nearest pixel: half the time of bilinear warps, and depth is
-    better because all planes are blurred alike (fox: 0.48 against 0.55 %, kitti_seq1: 6.7 against 8.2 % outliers)."""
+    """(2h, 2w) the same, enlarged, for warps to the nearest pixel: half the time of bilinear warps, and depth
+    is better because all planes are blurred alike (fox: 0.48 against 0.55 %, kitti_seq1: 6.7 against 8.2 %
+    outliers)."""
 
     @classmethod
     def of(cls, grey: NDArray[np.uint8]) -> Features:
@@ -36,7 +38,9 @@ class Features:
         image = grey.astype(np.float32)
         mean = window_mean(image)
         variance = np.maximum(window_mean(image * image) - mean * mean, np.float32(0))
-        normalised: Float32 = np.divide(image - mean, np.sqrt(variance + np.float32(NOISE_GREY**2)), dtype=np.float32)
+        normalised: Float32 = np.divide(
+            image - mean, np.sqrt(variance + np.float32(NOISE_GREY**2)), dtype=np.float32
+        )
         doubled = cv2.resize(normalised, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
         return cls(normalised=normalised, doubled=doubled)
 
@@ -49,8 +53,9 @@ def window_mean(image: Float32) -> Float32:
 def unsupported_error_px(correlation: Float32) -> Float32:
     """What to add to the localisation error of a match for want of correlation, in pixels.
 
-    Flow and semi-global matching carry depth into regions without any evidence of their own (plain, or noise):
-    smooth, plausible, confirmed by other frames, and in general wrong. Fitted, as (0.12 / correlation)^2, to the
-    errors at triangulated points of two clips: 0.1 px at a correlation of 0.4, 1.4 px at 0.1.
+    Flow and semi-global matching carry depth into regions without any evidence of their own (plain, or
+    noise): smooth, plausible, confirmed by other frames, and in general wrong. Fitted, as (0.12 /
+    correlation)^2, to the errors at triangulated points of two clips: 0.1 px at a correlation of 0.4, 1.4 px
+    at 0.1.
     """
     return np.square(np.float32(WEAK_CORRELATION) / np.maximum(correlation, np.float32(0.01)))

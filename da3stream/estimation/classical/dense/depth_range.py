@@ -1,4 +1,4 @@
-"""Which depths to expect in a frame: from triangulated points, or from a fast optical flow where there are none."""
+"""Which depths to expect in a frame: from triangulated points or, without them, a fast optical flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from da3stream.estimation.classical.dense.views import Rays, Views, pixel_centre
 
 MIN_POINTS = 20
 NEAR_MARGIN, FAR_MARGIN = 1.6, 0.5
-"""The range goes beyond the nearest and the farthest points: they sit on texture, the road before the car does not."""
+"""The range goes beyond the points: they sit on texture, which the road before the car does not have."""
 INFINITY_SHARE = 0.1
 """A far end below this share of the near end is extended to infinity, which costs next to no resolution."""
 HORIZON_FACTOR = 50.0
@@ -38,6 +38,11 @@ class DepthRange:
     """Largest, > far."""
 
     @property
+    def is_open(self) -> bool:
+        """True if the scene reaches to infinity, as far as one can tell."""
+        return self.far == 0
+
+    @property
     def horizon(self) -> float:
         """Inverse depth > 0 of what has no parallax."""
         return max(self.far, self.median / HORIZON_FACTOR)
@@ -58,11 +63,13 @@ def depth_ranges(views: Views, sparse: SparseDepth | None) -> list[DepthRange]:
 def _range_of(inverse_depths: Float64) -> DepthRange:
     low, median, high = np.percentile(inverse_depths, [2, 50, 98])
     near, far = NEAR_MARGIN * high, FAR_MARGIN * low
-    return DepthRange(far=float(far if far > INFINITY_SHARE * near else 0), median=float(median), near=float(near))
+    return DepthRange(
+        far=float(far if far > INFINITY_SHARE * near else 0), median=float(median), near=float(near)
+    )
 
 
 def _inverse_depths_from_flow(views: Views) -> list[Float64]:
-    """Inverse depths at a grid of pixels of every frame, from the first later (or else earlier) frame with parallax."""
+    """Inverse depths at a grid of pixels of every frame, from the first frame near it with parallax."""
     return [_inverse_depths_of(views, reference) for reference in range(len(views))]
 
 
@@ -86,7 +93,9 @@ def _triangulate_grid(views: Views, reference: int, source: int) -> Float64:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     dis.setFinestScale(1)
     start = FLOW_STRIDE_PX // 2
-    flow = dis.calc(views.grey[reference], views.grey[source], None)[start::FLOW_STRIDE_PX, start::FLOW_STRIDE_PX]
+    flow = dis.calc(views.grey[reference], views.grey[source], None)[
+        start::FLOW_STRIDE_PX, start::FLOW_STRIDE_PX
+    ]
     x, y = pixel_centres(views.size)
     x, y = x[:, start::FLOW_STRIDE_PX], y[start::FLOW_STRIDE_PX]
     found = triangulate(pair, Rays.at(pair, x, y), x + flow[..., 0], y + flow[..., 1])

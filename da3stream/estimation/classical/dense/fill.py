@@ -12,34 +12,44 @@ from da3stream.estimation.classical.dense.maps import Estimate
 FILLED_CONFIDENCE = 0.01
 SKY_CONTRAST = 3.0
 """Largest standard deviation of grey over 5x5 pixels in the sky."""
-SKY_BRIGHTNESS = 0.75
-"""Least grey level of the sky, as a share of the brightest 5 % of the frame."""
 
 Float32 = NDArray[np.float32]
 
 
-def fill(measured: Estimate, grey: NDArray[np.uint8], expected: DepthRange) -> Estimate:
-    """A complete map: holes by push-pull (Gortler et al., SIGGRAPH 1996, section 3.4) and the sky at the horizon.
+def fill(measured: Estimate, anchor: Float32, grey: NDArray[np.uint8], expected: DepthRange) -> Estimate:
+    """A complete map: the sky at the horizon, other holes by push-pull from what is around them.
 
-    Confidence is 0.01 in holes and 0 at the horizon. Without any measured pixel the map is the median depth.
+    Confidence is 0.01 in holes and 0 at the horizon. Without anything to fill from, the map is the median
+    depth.
+
+    Args:
+        measured: confidence 0 marks the holes.
+        anchor: (h, w) inverse depth of triangulated points, 0 where there is none; used in holes only.
+        grey: (h, w) image.
+        expected: the frame's range of depths.
     """
     known = measured.confidence > 0
-    if not known.any():
-        flat = np.full(grey.shape, expected.median, dtype=np.float32)
-        return Estimate(inverse_depth=flat, confidence=np.full_like(flat, FILLED_CONFIDENCE))
-    inverse_depth = np.where(known, measured.inverse_depth, push_pull(measured.inverse_depth, known))
-    confidence = np.where(known, measured.confidence, np.float32(FILLED_CONFIDENCE))
+    given = known | (anchor > 0)
+    seeds = np.where(known, measured.inverse_depth, anchor)
+    complete = push_pull(seeds, given) if given.any() else np.full_like(seeds, expected.median)
     horizon = np.float32(expected.horizon)
-    far = (sky_mask(grey) & ~known) | (inverse_depth <= horizon)
+    far = complete <= horizon
+    if expected.is_open:
+        far |= sky_mask(measured, grey) & (anchor == 0)
+    confidence = np.where(known, measured.confidence, np.float32(FILLED_CONFIDENCE))
     return Estimate(
-        inverse_depth=np.where(far, horizon, inverse_depth), confidence=np.where(far, np.float32(0), confidence)
+        inverse_depth=np.where(far, horizon, complete), confidence=np.where(far, np.float32(0), confidence)
     )
 
 
 def push_pull(values: Float32, known: NDArray[np.bool_]) -> Float32:
-    """`values` where known, elsewhere means over ever larger surroundings; at least one pixel must be known."""
+    """`values` where known (at least at one pixel), elsewhere means over ever larger surroundings.
+
+    Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4.
+    """
     weight = known.astype(np.float32)
-    return _push_pull(np.where(known, values, np.float32(0)), weight)
+    pulled = _push_pull(np.where(known, values, np.float32(0)), weight)
+    return np.where(known, values, pulled)
 
 
 def _push_pull(weighted: Float32, weight: Float32) -> Float32:
@@ -58,12 +68,23 @@ def _push_pull(weighted: Float32, weight: Float32) -> Float32:
     return weight * mean + (np.float32(1) - weight) * pulled
 
 
-def sky_mask(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(h, w) True in the bright, textureless region that touches the top row."""
+def sky_mask(measured: Estimate, grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(h, w) True in unmeasured regions that look like sky: at the top, plain, bright, behind what is around.
+
+    Meant for open scenes. Bright is above the median of the frame; behind is around the median depth of the
+    frame or farther, as measured within 7 pixels of the region.
+    """
     image = grey.astype(np.float32)
     mean = cv2.boxFilter(image, -1, (5, 5))
     variance = cv2.boxFilter(image * image, -1, (5, 5)) - mean * mean
-    plain = (variance < SKY_CONTRAST**2) & (mean > SKY_BRIGHTNESS * np.percentile(image, 95))
+    known = measured.confidence > 0
+    plain = (variance < SKY_CONTRAST**2) & (mean > np.median(image)) & ~known
     _, labels = cv2.connectedComponents(plain.astype(np.uint8))
-    touching = np.unique(labels[0][plain[0]])
-    return np.isin(labels, touching)
+    sky = np.zeros_like(known)
+    usual = np.median(measured.inverse_depth[known]) if known.any() else 0
+    for label in np.unique(labels[0][plain[0]]):
+        region = labels == label
+        around = cv2.dilate(region.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & known
+        if around.any() and np.median(measured.inverse_depth[around]) <= usual:
+            sky |= region
+    return sky

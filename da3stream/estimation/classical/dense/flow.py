@@ -38,7 +38,9 @@ def estimates_from_flow(
 ) -> list[list[Estimate]]:
     """For each view, one estimate for every pair that it is in."""
     found: list[list[Estimate]] = [[] for _ in range(len(views))]
-    for (first, second), both in zip(pairs, pool.map(lambda pair: pair_estimates(views, features, *pair), pairs), strict=True):
+    for (first, second), both in zip(
+        pairs, pool.map(lambda pair: pair_estimates(views, features, *pair), pairs), strict=True
+    ):
         found[first].append(both[0])
         found[second].append(both[1])
     return found
@@ -58,8 +60,8 @@ def pair_estimates(
 def flow_between(views: Views, first: int, second: int) -> FlowPair:
     """DIS flow in both directions.
 
-    The finest scale is the image itself; the preset would stop at half of it. Measured on a drive: median error
-    2.9 % against 8.3 %, because the flow of neighbouring surfaces mixes at the coarse scale.
+    The finest scale is the image itself; the preset would stop at half of it. Measured on a drive: median
+    error 2.9 % against 8.3 %, because the flow of neighbouring surfaces mixes at the coarse scale.
     """
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
@@ -68,13 +70,18 @@ def flow_between(views: Views, first: int, second: int) -> FlowPair:
 
 
 def flow_estimate(
-    views: Views, features: Sequence[Features], reference: int, source: int, there_px: Float32, back_px: Float32
+    views: Views,
+    features: Sequence[Features],
+    reference: int,
+    source: int,
+    there_px: Float32,
+    back_px: Float32,
 ) -> Estimate:
     """Depth of `reference` from the flow to `source` and back.
 
     The localisation error is modelled as the root of the sum of squares of a constant, the distance from the
-    epipolar line (what moves by itself leaves it), the forward-backward disagreement, and what is added for want of
-    correlation.
+    epipolar line (what moves by itself leaves it), the forward-backward disagreement, and what is added for
+    want of correlation.
     """
     x, y = pixel_centres(views.size)
     pair = views.pair(reference, source)
@@ -87,7 +94,10 @@ def flow_estimate(
     )
     unsupported_px = unsupported_error_px(window_mean(correlation))
     error_px = np.sqrt(
-        np.float32(BASE_ERROR_PX**2) + np.square(found.residual_px) + np.square(loop_px) / 4 + np.square(unsupported_px)
+        np.float32(BASE_ERROR_PX**2)
+        + np.square(found.residual_px)
+        + np.square(loop_px) / 4
+        + np.square(unsupported_px)
     )
     usable = (found.residual_px < MAX_EPIPOLAR_ERROR_PX) & (loop_px < MAX_LOOP_ERROR_PX)
     usable &= found.parallax_px > MIN_PARALLAX_PX
@@ -101,5 +111,10 @@ def _sampled(image: Float32, x: Float32, y: Float32, *, border: float) -> Float3
     """Bilinear samples at pixel positions (centres at 0.5); `border` outside."""
     half = np.float32(0.5)
     return cv2.remap(
-        image, x - half, y - half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border, border)
+        image,
+        x - half,
+        y - half,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(border, border),
     )

@@ -17,7 +17,7 @@ AGREEMENT_SIGMAS = 2.0
 MAX_DISAGREEMENT = 0.15
 """... and by at most this share of the inverse depth."""
 FLOOR = 0.01
-"""Relative standard deviation that frames are granted in a comparison at least: poses and interpolation err too."""
+"""Least relative standard deviation granted in a comparison: poses and interpolation err too."""
 
 Float32 = NDArray[np.float32]
 
@@ -25,8 +25,8 @@ Float32 = NDArray[np.float32]
 def combine(estimates: Sequence[Estimate]) -> Estimate:
     """Per pixel, the estimate with the most support, averaged with those that agree with it.
 
-    Errors of methods that look at the same images are correlated, so agreement does not add up: the confidence is
-    that of the best supporter.
+    Errors of methods that look at the same images are correlated, so agreement does not add up: the
+    confidence is that of the best supporter.
     """
     if len(estimates) == 1:
         return estimates[0]
@@ -59,14 +59,17 @@ def _agreement(inverse_depth: Float32, confidence: Float32) -> NDArray[np.bool_]
     return agree
 
 
-def cross_check(views: Views, reference: int, others: Sequence[int], estimates: Sequence[Estimate]) -> Estimate:
+def cross_check(
+    views: Views, reference: int, others: Sequence[int], estimates: Sequence[Estimate]
+) -> Estimate:
     """Keep what other frames confirm, averaged with them.
 
     At least two must (one, where fewer than three are compared), and no fewer than see through the point to
     something behind it. Those that see something before it may just be occluded.
 
-    The confidence is multiplied by sqrt(confirmations / 4): at triangulated points of real clips, the errors then are
-    what the confidence says for any number of confirmations. What moves by itself, repeats or is noise is not confirmed.
+    The confidence is multiplied by sqrt(confirmations / 4): at triangulated points of real clips, the errors
+    then are what the confidence says for any number of confirmations. What moves by itself, repeats or is
+    noise is not confirmed.
     """
     own = estimates[reference]
     weight = own.confidence * own.confidence
@@ -80,7 +83,9 @@ def cross_check(views: Views, reference: int, others: Sequence[int], estimates: 
         confirmations += confirmed
         violations += (seen.confidence > 0) & ~confirmed & (seen.inverse_depth < own.inverse_depth)
     kept = confirmations >= np.maximum(2 if len(others) >= 3 else 1, violations)
-    confidence = np.minimum(own.confidence * np.sqrt(confirmations / np.float32(4)), np.float32(MAX_CONFIDENCE))
+    confidence = np.minimum(
+        own.confidence * np.sqrt(confirmations / np.float32(4)), np.float32(MAX_CONFIDENCE)
+    )
     kept &= confidence >= MIN_CONFIDENCE
     return Estimate(
         inverse_depth=np.where(kept, moment / np.maximum(weight, np.float32(1e-20)), own.inverse_depth),
@@ -89,7 +94,7 @@ def cross_check(views: Views, reference: int, others: Sequence[int], estimates: 
 
 
 def _confirms(own: Estimate, seen: Estimate) -> NDArray[np.bool_]:
-    """True where both have an estimate and the two differ by no more than their standard deviations explain."""
+    """True where both have an estimate and differ by no more than their standard deviations explain."""
     known = (own.confidence > 0) & (seen.confidence > 0)
     variance = np.float32(2 * FLOOR**2) + sum(
         1 / np.square(np.maximum(e.confidence, np.float32(1e-3))) for e in (own, seen)
@@ -99,10 +104,10 @@ def _confirms(own: Estimate, seen: Estimate) -> NDArray[np.bool_]:
 
 
 def seen_from(views: Views, reference: int, other: int, estimates: Sequence[Estimate]) -> Estimate:
-    """What another frame's estimate says at the pixels of the reference, found through the reference's own depth.
+    """What another frame's estimate says at the pixels of the reference, found through its own depth.
 
-    The inverse depth is carried over to first order: the ratio of the other frame's to the one predicted there.
-    Confidence is 0 where the point is outside, behind, or unknown to the other frame.
+    The inverse depth is carried over to first order: the ratio of the other frame's to the one predicted
+    there. Confidence is 0 where the point is outside, behind, or unknown to the other frame.
     """
     own, theirs = estimates[reference], estimates[other]
     x, y = pixel_centres(views.size)

@@ -19,10 +19,14 @@ class SparseDepth:
 
     def __post_init__(self) -> None:
         if len(self.positions_px) != len(self.depths):
-            raise ValueError(f"{len(self.positions_px)} frames of positions, {len(self.depths)} frames of depths")
+            raise ValueError(
+                f"{len(self.positions_px)} frames of positions, {len(self.depths)} frames of depths"
+            )
         for i, (positions, depths) in enumerate(zip(self.positions_px, self.depths, strict=True)):
             if positions.shape != (len(depths), 2) or depths.ndim != 1:
-                raise ValueError(f"frame {i}: positions {positions.shape} do not go with depths {depths.shape}")
+                raise ValueError(
+                    f"frame {i}: positions {positions.shape} do not go with depths {depths.shape}"
+                )
             if not (np.isfinite(depths).all() and (depths > 0).all()):
                 raise ValueError(f"frame {i}: depths must be finite and > 0")
 
@@ -31,10 +35,11 @@ class SparseDepth:
 class DenseMaps:
     """Depth and confidence of N frames.
 
-    **Confidence** is the inverse of the estimated relative standard deviation of the depth, 20 = 5 %, comparable
-    between frames, at most 100. Measured pixels have at least 2. What was not measured has
+    **Confidence** is the inverse of the estimated relative standard deviation of the depth, 20 = 5 %,
+    comparable between frames, at most 100. Measured pixels have at least 2. What was not measured has
 
-    * 0.01 where depth was filled in from measured pixels around it, or guessed for the whole frame because no other
+    * 0.01 where depth was filled in from measured pixels around it, or guessed for the whole frame because no
+    other
       frame sees it with parallax: good for a picture, next to nothing in a weighted alignment;
     * 0 where the scene is too far to have parallax (sky): depth is then the far end of the range searched.
     """
@@ -45,6 +50,9 @@ class DenseMaps:
     """(N, h, w), in [0, 100]; see above."""
     intrinsics: NDArray[np.float64]
     """(N, 3, 3) in pixels of the depth maps; the centre of the top-left pixel is (0.5, 0.5)."""
+    sparse_disagreement: float | None
+    """Median relative difference between measured pixels and the sparse points in them, None without any.
+    Some per cent are normal; a tenth or more says that poses, intrinsics or points are wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,9 +1,9 @@
 """Semi-global matching over a volume of plane costs (Hirschmueller, PAMI 2008).
 
-A scan steps through one image axis in both directions at once. Every step is a handful of numpy operations on all
-its paths, (directions, planes, pixels across) of uint8, which stay in the cache. With penalties of at most 96 and
-costs of at most 127 no path leaves uint8: the cheapest plane of a step costs at most 127 and no plane more than the
-cheapest plus P2 plus its own cost. Sums of eight paths fit int16.
+A scan steps through one image axis in both directions at once. Every step is a handful of numpy operations on
+all its paths, (directions, planes, pixels across) of uint8, which stay in the cache. With penalties of at
+most 96 and costs of at most 127 no path leaves uint8: the cheapest plane of a step costs at most 127 and no
+plane more than the cheapest plus P2 plus its own cost. Sums of eight paths fit int16.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def aggregate(cost: UInt8, jump_penalty: UInt8) -> Int16:
 
 
 def _scan(cost: UInt8, jump_penalty: UInt8, total: Int16, *, shifts: tuple[int, ...]) -> None:
-    """Add to `total` the paths that run down and up axis 1 and move by `shifts` pixels across in each step."""
+    """Add to `total` the paths down and up axis 1 that move by `shifts` pixels across in each step."""
     rows = cost.shape[1]
     paths = _both_ways(cost, 0)[:, None].repeat(len(shifts), axis=1)
     _add_paths(total, paths, 0)

@@ -1,4 +1,4 @@
-"""Depth from a plane sweep (Collins, CVPR 1996): fronto-parallel planes, correlation, semi-global matching."""
+"""Depth from a plane sweep (Collins, CVPR 1996): correlation on 64 planes, then semi-global matching."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from da3stream.estimation.classical.dense.triangulation import sensitivity_px
 from da3stream.estimation.classical.dense.views import PairGeometry, Rays, Views, pixel_centres
 
 PLANES = 64
-BASE_ERROR_PX, WEAK_MARGIN = 0.2, 85.0
-"""Model of the localisation error: BASE + (WEAK_MARGIN / margin)^2 + what is added for want of correlation. Fitted to
-the errors at triangulated points of two clips."""
+BASE_ERROR_PX, WEAK_MARGIN = 0.12, 85.0
+"""Model of the localisation error: BASE + (WEAK_MARGIN / margin)^2 + what is added for want of correlation.
+Fitted to the errors at triangulated points of two clips."""
 OURS_FROM_OPENCV = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """Pixels whose centre of the top-left pixel is (0.5, 0.5), from OpenCV's, where it is (0, 0)."""
 DOUBLED_FROM_SINGLE = np.diag([2.0, 2.0, 1.0])
@@ -38,8 +38,9 @@ def cost_volume(
 ) -> UInt8:
     """(PLANES, h, w) costs, 0 at correlation 1 and MAX_COST at -1, by plane.
 
-    Correlation is averaged over the sources of a side, earlier or later frames, and the better side counts: what is
-    hidden in the earlier frames is often visible in the later ones. A source that does not see a point votes 0.
+    Correlation is averaged over the sources of a side, earlier or later frames, and the better side counts:
+    what is hidden in the earlier frames is often visible in the later ones. A source that does not see a
+    point votes 0.
     """
     volume = np.empty((PLANES, *reference.normalised.shape), dtype=np.uint8)
     for plane, inverse_depth in zip(volume, np.linspace(searched.far, searched.near, PLANES), strict=True):
@@ -89,7 +90,7 @@ def sweep_estimate(
 
 
 def _vertex_offset(total: Int16, plane: NDArray[np.intp]) -> Float32:
-    """Offset in planes, within +-0.5, of the vertex of the parabola through the lowest cost and its neighbours."""
+    """Offset in planes, within +-0.5, of the vertex of the parabola through the three lowest costs."""
     inner = plane.clip(1, PLANES - 2)
     below, centre, above = (
         np.take_along_axis(total, inner + k, axis=0)[0].astype(np.float32) for k in (-1, 0, 1)

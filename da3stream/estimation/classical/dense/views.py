@@ -1,12 +1,12 @@
 """Small grey images with their cameras, and the geometry of a pair of them.
 
-With x the homogeneous pixel of a point in the reference view, w its inverse depth there, the point appears in the
-source view at the homogeneous pixel
+With x the homogeneous pixel of a point in the reference view, w its inverse depth there, the point appears in
+the source view at the homogeneous pixel
 
     x_source ~ A x + w b,     A = K_source R K_reference^-1,     b = K_source t
 
-(R, t: source_from_reference; Hartley and Zisserman, Multiple View Geometry, section 13.3). For constant w this is
-the homography of a plane parallel to the reference image.
+(R, t: source_from_reference; Hartley and Zisserman, Multiple View Geometry, section 13.3). For constant w
+this is the homography of a plane parallel to the reference image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PairGeometry:
     infinite_homography: Float64
     """(3, 3) A, source pixels from reference pixels, for points at infinity."""
     epipole: Float64
-    """(3,) b, the homogeneous pixel of the reference camera's centre in the source view; zero without a baseline."""
+    """(3,) b, the homogeneous source pixel of the reference camera's centre; zero without a baseline."""
 
     def plane_homography(self, inverse_depth: float) -> Float64:
         """(3, 3) source from reference pixels for the points at one inverse depth."""
@@ -104,7 +104,9 @@ def small_views(images: NDArray[np.uint8], intrinsics: Float64, cam_from_submap:
     height, width = images.shape[1:3]
     factor = min(1.0, LONG_SIDE_PX / max(height, width))
     size = (max(8, round(width * factor)), max(8, round(height * factor)))
-    grey = [cv2.resize(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for i in images]
+    grey = [
+        cv2.resize(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for i in images
+    ]
     return Views(
         grey=np.stack(grey),
         intrinsics=rescale_intrinsics(intrinsics, (width, height), size),

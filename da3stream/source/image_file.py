@@ -1,0 +1,85 @@
+"""Reads one image file. No pixel is made up: what is not whole is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.errors import UnreadableImageError
+from da3stream.source.base import OriginalImage
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_PUBLISHED_AS_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name ends like that of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as upright (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImageError: it cannot be read or decoded as a whole, or its values are no integers.
+    """
+    import cv2
+
+    return cv2.cvtColor(_decode(_read_bytes(path), path), cv2.COLOR_BGR2RGB)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"the image {path} cannot be read", got=error.strerror) from None
+
+
+def _decode(encoded: bytes, path: Path) -> NDArray[np.uint8]:
+    """Upright (H, W, 3) uint8 BGR.
+
+    OpenCV refuses what is cut short when it decodes from memory; reading the file by itself it would fill up
+    with grey.
+    """
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # three channels, EXIF rotation, depth as stored
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    if image is None:
+        raise UnreadableImageError(
+            f"the image {path} cannot be decoded",
+            got=f"{len(encoded)} bytes",
+            expected="a complete image file",
+            hint="Remove or replace it; no image is skipped silently.",
+        )
+    if image.dtype == np.uint16:
+        return np.rint(image / np.float32(257)).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise UnreadableImageError(
+            f"the image {path} cannot be used",
+            got=f"{image.dtype} pixels",
+            expected="8 or 16 bits per channel",
+        )
+    return image
+
+
+def published_image(source_index: int, path: Path) -> OriginalImage:
+    """The file itself if it is an upright JPEG or PNG, else encoded as PNG.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded.
+    """
+    import cv2
+
+    encoded = _read_bytes(path)
+    upright = _decode(encoded, path)
+    suffix = _PUBLISHED_AS_IS.get(path.suffix.lower())
+    if suffix is not None:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+        if stored is not None and np.array_equal(stored, upright):
+            return OriginalImage(source_index=source_index, suffix=suffix, data=encoded)
+    _, png = cv2.imencode(".png", upright)
+    return OriginalImage(source_index=source_index, suffix=".png", data=png.tobytes())
