@@ -48,7 +48,8 @@ def _exif_tags(path: Path) -> dict[str, str]:
             head = file.read(_JPEG_HEAD_BYTES if is_jpeg else -1)
         with av.open(io.BytesIO(head), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
-                return {name.rpartition("/")[2]: value.strip() for name, value in frame.metadata.items()}
+                metadata = getattr(frame, "metadata", {})  # PyAV 17, the last for Python 3.10, has none
+                return {name.rpartition("/")[2]: value.strip() for name, value in metadata.items()}
     except (FFmpegError, OSError, IndexError):
         pass  # an unreadable image is reported when it is read
     return {}

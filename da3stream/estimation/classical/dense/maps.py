@@ -35,13 +35,14 @@ class SparseDepth:
 class DenseMaps:
     """Depth and confidence of N frames.
 
-    **Confidence** is the inverse of the estimated relative standard deviation of the depth, 20 = 5 %,
-    comparable between frames, at most 100. Measured pixels have at least 2. What was not measured has
+    **Confidence** is the inverse of the estimated relative standard deviation of the depth (20 = 5 %), on
+    the same scale in all frames, at most 100. It is parallax in pixels over the localisation error in pixels, times
+    sqrt(confirming frames / 4). Measured pixels have at least 2. What was not measured has
 
-    * 0.01 where depth was filled in from measured pixels around it, or guessed for the whole frame because no
-    other
+    - 0.01 where depth was filled in from what is around it, or guessed for the whole frame because no other
       frame sees it with parallax: good for a picture, next to nothing in a weighted alignment;
-    * 0 where the scene is too far to have parallax (sky): depth is then the far end of the range searched.
+    - 0 where the scene is too far to have parallax (sky): depth is then the far end of the range searched, or
+      50 median depths if that is infinite.
     """
 
     depth: NDArray[np.float32]
