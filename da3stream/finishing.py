@@ -120,6 +120,7 @@ def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
 def write_outputs(
     run: Run,
     placed: PlacedMap,
+    trajectory: Trajectory,
     names: Sequence[str],
     config: OutputConfig,
     *,
@@ -128,14 +129,14 @@ def write_outputs(
 ) -> None:
     """Stream all finished frames through the writers of these formats. Nothing appears unless all of it was written."""
     records = [run.chunks[index] for index in range(len(run.chunks))]
-    frames = sum(len(record.chunk.new) for record in records)
     context = WriterContext(
-        outputs=run, config=config, frames=frames, is_metric=records[0].is_metric,
+        outputs=run, config=config, positions_in_world=trajectory.world_from_cam[:, :3, 3],
+        is_metric=records[0].is_metric,
         timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"], originals=originals,
     )
     writers = create_writers(names, context)
     try:
-        for block in _reported(run, placed, records, frames, progress):
+        for block in _reported(run, placed, records, len(trajectory), progress):
             for writer in writers:
                 writer.add(block)
         for writer in writers:

@@ -135,7 +135,7 @@ def export(
                 f"the run {run.root} was made with --keep none", hint="Run again with --keep reduced to export later."
             )
         source = _reopen(run, config)
-        _write(run, PlacedMap.of(run), names, config, source, progress or ignore_progress)
+        _write(run, PlacedMap.of(run), run.trajectory(), names, config, source, progress or ignore_progress)
         return run.root
     finally:
         run.close()
@@ -213,7 +213,9 @@ class _Session:
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
-            _write(self.run, self._placed, export_names(self.config), self.config, self.source, self._progress)
+            _write(
+                self.run, self._placed, trajectory, export_names(self.config), self.config, self.source, self._progress
+            )
         self.run.write_manifest(
             status="finished", frames=len(trajectory), chunks=len(self.run.chunks), measured=self._times.summary(),
             is_metric=self.run.chunks[0].is_metric, warnings=warnings_of(self.run),
@@ -312,13 +314,14 @@ def _opened(
 def _write(
     run: Run,
     placed: PlacedMap,
+    trajectory: Trajectory,
     names: tuple[str, ...],
     config: Config,
     source: FrameSource | None,
     progress: ProgressCallback,
 ) -> None:
     originals = source if isinstance(source, HasOriginals) else None
-    write_outputs(run, placed, names, config, originals=originals, progress=progress)
+    write_outputs(run, placed, trajectory, names, config, originals=originals, progress=progress)
 
 
 def _result_of(run: Run) -> Result:

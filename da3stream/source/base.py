@@ -11,9 +11,10 @@ from da3stream.scene import Frame
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """A source of selected frames at processing resolution, in order. Iterating again starts from the beginning.
+    """A source of selected frames at processing resolution, in order. Iterating again starts afresh.
 
-    A source may also have `warnings: list[str]`: what was lost or repaired, complete once an iteration has ended.
+    A source may also have `warnings: list[str]`: what was lost or repaired, complete once an iteration has
+    ended.
     """
 
     def __iter__(self) -> Iterator[Frame]:

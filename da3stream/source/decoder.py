@@ -15,17 +15,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from da3stream.errors import InputError, NoFramesError
-from da3stream.source.frame_scaling import FrameScaler
 from da3stream.source.ordered_conversion import Message, OrderedConversion
 from da3stream.source.records import Kind, Record, read_record, write_record
 from da3stream.source.selection import FrameSelector, SelectionRule
 from da3stream.source.video_decoding import DecodedFrame, VideoDecoder
+
+if TYPE_CHECKING:
+    from da3stream.source.frame_scaling import FrameScaler
 
 
 def main() -> None:
@@ -54,10 +54,9 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     """Send the selected frames at processing size."""
     rule = SelectionRule(**request.fields["rule"])
     resolution = request.fields["resolution"]
-    scaler = FrameScaler()
 
     def convert(decoded: DecodedFrame) -> Message:
-        image = scaler.processed_rgb(decoded.frame, decoder.orientation, resolution)
+        image = _scaler().processed_rgb(decoded.frame, decoder.orientation, resolution)
         fields = {
             "source_index": decoded.source_index,
             "timestamp_s": decoded.timestamp_s,
@@ -73,17 +72,24 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
 
 def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
     """Send the frames with the requested numbers as JPEG files."""
-    numbers = np.frombuffer(request.payload, np.int64)
-    scaler = FrameScaler()
+    numbers = set(memoryview(request.payload).cast("q").tolist())
 
     def convert(decoded: DecodedFrame) -> Message:
         fields = {"source_index": decoded.source_index}
         return Message(
-            kind=Kind.IMAGE, fields=fields, payload=scaler.encoded_jpeg(decoded.frame, decoder.orientation)
+            kind=Kind.IMAGE, fields=fields, payload=_scaler().encoded_jpeg(decoded.frame, decoder.orientation)
         )
 
     _send_all(OrderedConversion(_numbered(decoder, numbers), convert), output)
     write_record(output, Kind.END, _end_fields(decoder))
+
+
+@cache
+def _scaler() -> FrameScaler:
+    """Made for the first frame: OpenCV and numpy are imported while the decoder is at work already."""
+    from da3stream.source.frame_scaling import FrameScaler
+
+    return FrameScaler()
 
 
 _MODES: dict[str, Callable[[VideoDecoder, Record, BinaryIO], None]] = {
@@ -102,13 +108,12 @@ def _selected(decoder: VideoDecoder, rule: SelectionRule) -> Iterator[DecodedFra
             return
 
 
-def _numbered(decoder: VideoDecoder, numbers: NDArray[np.int64]) -> Iterator[DecodedFrame]:
-    wanted = set(numbers.tolist())
+def _numbered(decoder: VideoDecoder, numbers: set[int]) -> Iterator[DecodedFrame]:
+    last = max(numbers)
     for decoded in decoder:
-        if decoded.source_index in wanted:
-            wanted.remove(decoded.source_index)
+        if decoded.source_index in numbers:
             yield decoded
-        if not wanted:
+        if decoded.source_index >= last:
             return
 
 

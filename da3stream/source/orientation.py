@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MATRIX = struct.Struct("<9i")
 
@@ -50,6 +52,8 @@ class Orientation:
 
     def upright(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The upright image, contiguous, of a stored (H, W, 3)."""
+        import numpy as np  # later than the decoder process starts to decode
+
         turned = image.transpose(1, 0, 2) if self.transpose else image
         turned = turned[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
         return np.ascontiguousarray(turned)

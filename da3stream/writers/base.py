@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from da3stream.config import OutputConfig
 from da3stream.scene import FrameBlock
 from da3stream.source.base import HasOriginals
@@ -59,14 +62,19 @@ class WriterContext:
 
     outputs: Outputs
     config: OutputConfig
-    frames: int
-    """Number of frames that will come."""
+    positions_in_world: NDArray[np.float64]
+    """(N, 3) camera centres of all frames that will come, in their order."""
     is_metric: bool
     """World unit is metres."""
     timestamps_are_synthetic: bool
     """Timestamps are made up from the frame index."""
     originals: HasOriginals | None
     """Reads the user's images a second time; None: not possible."""
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that will come."""
+        return len(self.positions_in_world)
 
 
 class Writer(ABC):

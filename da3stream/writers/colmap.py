@@ -31,12 +31,14 @@ class ColmapWriter(Writer):
     focal lengths and principal point. At most `colmap_images` images, evenly over the distance travelled, and
     at most 100,000 points, a random share of every frame's confident ones.
 
-    Some hundred bytes a frame are held until `finish`, which alone knows which images to take; without
-    originals the JPEGs of all frames wait in the pending folder.
+    Some hundred bytes a frame are held until `finish`.
     """
 
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
+        self._is_chosen = np.zeros(context.frames, dtype=bool)
+        self._is_chosen[evenly_along_path(context.positions_in_world, context.config.colmap_images)] = True
+        self._seen = 0
         self._poses: list[NDArray[np.float64]] = []
         self._intrinsics: list[NDArray[np.float64]] = []
         self._clouds: list[PointCloud] = []
@@ -54,16 +56,17 @@ class ColmapWriter(Writer):
         self._size = _common_size(self._images.sizes(block), self._size)
         height, width = block.images.shape[1:3]
         self._intrinsics.append(rescale_intrinsics(block.intrinsics, (width, height), self._size))
-        self._poses.append(block.world_from_cam.copy())
+        rows = np.flatnonzero(self._is_chosen[self._seen : self._seen + len(block)])
+        self._seen += len(block)
+        self._poses.append(block.world_from_cam[rows])
         self._clouds.append(self._sampler.sample(block))
-        self._images.add(block)
+        self._images.add(block, rows)
 
     def finish(self) -> None:
         poses = np.concatenate([np.empty((0, 4, 4)), *self._poses])
-        chosen = evenly_along_path(poses[:, :3, 3], self.context.config.colmap_images)
-        names = self._images.publish(chosen)
+        names = self._images.publish()
         images = [
-            ModelImage(name=name, world_from_cam=poses[row]) for name, row in zip(names, chosen, strict=True)
+            ModelImage(name=name, world_from_cam=pose) for name, pose in zip(names, poses, strict=True)
         ]
         write_model(self._folder, self._camera(), images, PointCloud.concatenate(self._clouds))
         self._pending.commit()

@@ -18,7 +18,7 @@ _SAME_FORMAT = ({".jpg", ".jpeg"}, {".png"})
 
 
 class ColmapImages(ABC):
-    """Images that are announced frame by frame and of which some are published in the end.
+    """Images that are chosen block by block and lie in the folder in the end.
 
     Args:
         folder: where they go; nothing else is in it.
@@ -33,18 +33,17 @@ class ColmapImages(ABC):
         """(M, 2) width and height that the images of a block have in the folder."""
 
     @abstractmethod
-    def add(self, block: FrameBlock) -> None:
-        """Announce the frames of the next block."""
+    def add(self, block: FrameBlock, rows: NDArray[np.intp]) -> None:
+        """Take the images in these rows of the next block."""
 
     @abstractmethod
-    def publish(self, rows: NDArray[np.intp]) -> list[str]:
-        """Leave exactly these images (ascending positions among all announced) in the folder.
-
-        Returns:
-            Their names, relative to the folder.
-        """
+    def publish(self) -> list[str]:
+        """Have exactly the taken images in the folder and return their names, relative to it."""
 
     def _write(self, name: str, content: bytes) -> None:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise InputError(f"the image name {name!r} leads out of the folder of images")
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -57,7 +56,7 @@ class ColmapImages(ABC):
 
 
 class OriginalImages(ColmapImages):
-    """The user's own images, read a second time once it is known which are wanted, one after the other."""
+    """The user's own images, read a second time in the end, one after the other."""
 
     def __init__(self, folder: Path, originals: HasOriginals) -> None:
         super().__init__(folder)
@@ -68,15 +67,14 @@ class OriginalImages(ColmapImages):
     def sizes(self, block: FrameBlock) -> NDArray[np.int64]:
         return block.original_size
 
-    def add(self, block: FrameBlock) -> None:
-        self._names.extend(block.names)
-        self._source_indices.extend(block.source_index.tolist())
+    def add(self, block: FrameBlock, rows: NDArray[np.intp]) -> None:
+        self._names.extend(block.names[row] for row in rows)
+        self._source_indices.extend(block.source_index[rows].tolist())
 
-    def publish(self, rows: NDArray[np.intp]) -> list[str]:
-        wanted = [self._source_indices[row] for row in rows]
+    def publish(self) -> list[str]:
         names = []
-        images = self._originals.originals(wanted) if wanted else ()
-        for row, index, image in zip_longest(rows, wanted, images):
+        images = self._originals.originals(self._source_indices) if self._source_indices else ()
+        for name, index, image in zip_longest(self._names, self._source_indices, images):
             if image is None or image.source_index != index:
                 raise InputError(
                     "the images could not be read a second time",
@@ -84,13 +82,13 @@ class OriginalImages(ColmapImages):
                     expected="no more images" if index is None else f"image {index}",
                     hint="Is the input still the same?",
                 )
-            names.append(_named_like_its_format(self._names[row], image.suffix))
+            names.append(_named_like_its_format(name, image.suffix))
             self._write(names[-1], image.data)
         return names
 
 
 class ProcessedImages(ColmapImages):
-    """The images that the run worked on, as JPEG; all wait until it is known which are wanted."""
+    """The images that the run worked on, as JPEG."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -100,17 +98,13 @@ class ProcessedImages(ColmapImages):
         height, width = block.images.shape[1:3]
         return np.tile(np.array([width, height]), (len(block), 1))
 
-    def add(self, block: FrameBlock) -> None:
-        for name, image in zip(block.names, block.images, strict=True):
-            self._names.append(_named_like_its_format(name, ".jpg"))
-            self._write(self._names[-1], _jpeg(image))
+    def add(self, block: FrameBlock, rows: NDArray[np.intp]) -> None:
+        for row in rows:
+            self._names.append(_named_like_its_format(block.names[row], ".jpg"))
+            self._write(self._names[-1], _jpeg(block.images[row]))
 
-    def publish(self, rows: NDArray[np.intp]) -> list[str]:
-        wanted = set(rows.tolist())
-        for row, name in enumerate(self._names):
-            if row not in wanted:
-                (self._folder / name).unlink()
-        return [self._names[row] for row in rows]
+    def publish(self) -> list[str]:
+        return self._names
 
 
 def _named_like_its_format(name: str, suffix: str) -> str:

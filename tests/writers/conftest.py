@@ -13,6 +13,7 @@ from da3stream.source.base import HasOriginals
 from da3stream.writers.base import WriterContext
 
 from .folder_outputs import FolderOutputs
+from .plane_scene import arc_positions
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def make_context(outputs: FolderOutputs) -> Callable[..., WriterContext]:
         return WriterContext(
             outputs=outputs,
             config=OutputConfig(**options),
-            frames=frames,
+            positions_in_world=arc_positions(frames),
             is_metric=True,
             timestamps_are_synthetic=False,
             originals=originals,

@@ -47,6 +47,11 @@ def arc_pose(position: float) -> np.ndarray:
     return pose
 
 
+def arc_positions(frames: int) -> np.ndarray:
+    """(frames, 3) camera centres of `frames` frames along the arc."""
+    return np.array([arc_pose(i / max(frames - 1, 1))[:3, 3] for i in range(frames)]).reshape(-1, 3)
+
+
 def plane_depth(world_from_cam: np.ndarray, intrinsics: np.ndarray, height: int, width: int) -> np.ndarray:
     """(height, width) exact z-depth of the plane."""
     rays = pixel_rays(intrinsics, height, width) @ world_from_cam[:3, :3].T

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import EstimationError
 from da3stream.estimation.classical import jobs
 from da3stream.estimation.classical.features import Features, extract_features, match_features
 from da3stream.estimation.classical.memo import Memo
@@ -36,6 +35,15 @@ class Calibration:
     """False where the focal is a guess."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Matches:
+    """The matches of one chunk."""
+
+    graph: ViewGraph
+    warnings: tuple[str, ...]
+    """Pairs that were lost to a crash of native code."""
+
+
 class ChunkMatcher:
     """Extracts, matches and verifies. The memory of earlier chunks saves time and changes no result."""
 
@@ -46,25 +54,22 @@ class ChunkMatcher:
 
     def match(
         self, images: NDArray[np.uint8], indices: NDArray[np.int64], calibration: Calibration
-    ) -> ViewGraph:
-        """The view graph of (N, H, W, 3) images; pairs without a two-view geometry are left out.
-
-        Raises:
-            EstimationError: verification, which takes milliseconds, crashed twice.
-        """
+    ) -> Matches:
+        """The view graph of (N, H, W, 3) images; pairs without a two-view geometry are left out."""
         keys = [(int(index), zlib.crc32(image)) for index, image in zip(indices, images, strict=True)]
         features = [self._extract(key, image) for key, image in zip(keys, images, strict=True)]
         pairs = candidate_pairs(len(images))
-        self._verify_new(keys, features, pairs, calibration)
+        warnings = self._verify_new(keys, features, pairs, calibration)
         found = [self._two_views.get(_pair_key(keys, pair, calibration)) for pair in pairs]
         self._features.shrink(REMEMBERED_CHUNKS * len(images))
         self._two_views.shrink(REMEMBERED_CHUNKS * len(images) * len(OFFSETS))
         kept = [(pair, view) for pair, view in zip(pairs, found, strict=True) if view and len(view.matches)]
-        return ViewGraph(
+        graph = ViewGraph(
             keypoints=tuple(each.points for each in features),
             pairs=np.array([pair for pair, _ in kept], dtype=np.int32).reshape(-1, 2),
             two_views=tuple(view for _, view in kept),
         )
+        return Matches(graph=graph, warnings=warnings)
 
     def _extract(self, key: ImageKey, image: NDArray[np.uint8]) -> Features:
         features = self._features.get(key)
@@ -79,28 +84,37 @@ class ChunkMatcher:
         features: list[Features],
         pairs: NDArray[np.int32],
         calibration: Calibration,
-    ) -> None:
-        """Match and verify the pairs that are not remembered, spread over the workers."""
+    ) -> tuple[str, ...]:
+        """Match and verify the pairs that are not remembered, spread over the workers; return warnings.
+
+        Where a share of the pairs is lost to a crash, each of them is tried alone.
+        """
         new = [pair for pair in pairs if self._two_views.get(_pair_key(keys, pair, calibration)) is None]
         shares = [share for share in (new[start::WORKERS] for start in range(WORKERS)) if share]
-        requests = [_request(features, share, calibration, self._seed) for share in shares]
-        for share, verified in zip(shares, self._ask(requests), strict=True):
-            for pair, view in zip(share, verified.two_views, strict=True):
-                self._two_views.put(_pair_key(keys, pair, calibration), view)
+        lost = self._verify_shares(keys, features, shares, calibration)
+        alone = [[pair] for share in lost for pair in share]
+        return tuple(
+            f"frames {keys[first][0]} and {keys[second][0]} are not matched: their verification crashed"
+            for ((first, second),) in self._verify_shares(keys, features, alone, calibration)
+        )
 
-    def _ask(self, requests: list[Message]) -> list[ViewGraph]:
-        graphs = []
-        for request, reply in zip(requests, self._pool.ask(requests), strict=True):
+    def _verify_shares(
+        self,
+        keys: list[ImageKey],
+        features: list[Features],
+        shares: list[list[NDArray[np.int32]]],
+        calibration: Calibration,
+    ) -> list[list[NDArray[np.int32]]]:
+        """Remember the results of shares of pairs, one job each; return the shares whose job failed."""
+        requests = [_request(features, share, calibration, self._seed) for share in shares]
+        failed = []
+        for share, reply in zip(shares, self._pool.ask(requests), strict=True):
             if "failed" in reply.fields:
-                (reply,) = self._pool.ask([request])
-            if "failed" in reply.fields:
-                raise EstimationError(
-                    "two-view verification failed twice",
-                    got=reply.fields["failed"],
-                    hint="Run with --log-level debug to see what the native code says.",
-                )
-            graphs.append(jobs.graph_from_arrays(reply.arrays))
-        return graphs
+                failed.append(share)
+                continue
+            for pair, view in zip(share, jobs.graph_from_arrays(reply.arrays).two_views, strict=True):
+                self._two_views.put(_pair_key(keys, pair, calibration), view)
+        return failed
 
 
 def _request(

@@ -3,7 +3,7 @@ fails."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,9 @@ class SparseEstimator:
             size=(width, height),
             known=intrinsics is not None,
         )
-        graph = self._matcher.match(images, indices, calibration)
-        return solve_graph(self._pool, graph, indices, calibration, seed=self._seed)
+        matches = self._matcher.match(images, indices, calibration)
+        solution = solve_graph(self._pool, matches.graph, indices, calibration, seed=self._seed)
+        return replace(solution, warnings=matches.warnings + solution.warnings)
 
 
 def solve_graph(

@@ -18,6 +18,7 @@ from da3stream.estimation.base import GeometryEstimator
 from da3stream.estimation.classical import ClassicalEstimator
 from da3stream.estimation.classical.matching import REMEMBERED_CHUNKS, Calibration, ChunkMatcher
 from da3stream.estimation.classical.view_graph import OFFSETS
+from da3stream.estimation.classical.wire import Message
 from da3stream.geometry.camera import rescale_intrinsics
 from da3stream.geometry.registration import umeyama
 from da3stream.geometry.rigid3 import invert, to_4x4
@@ -144,7 +145,9 @@ def _calibration(images):
     return Calibration(intrinsics=np.tile(matrix, (len(images), 1, 1)), size=(224, 168), known=True)
 
 
-def _same_graph(a, b):
+def _same_graph(one, other):
+    a, b = one.graph, other.graph
+    assert len(a.pairs) > 0
     np.testing.assert_array_equal(a.pairs, b.pairs)
     for ours, theirs in zip(a.two_views, b.two_views, strict=True):
         np.testing.assert_array_equal(ours.matches, theirs.matches)
@@ -167,7 +170,7 @@ def test_same_index_with_other_pixels_is_another_image(pool, drifting_texture):
     first = matcher.match(drifting_texture[:4], np.arange(4), calibration)
     mirrored = np.ascontiguousarray(drifting_texture[:4, :, ::-1])
     second = matcher.match(mirrored, np.arange(4), calibration)
-    assert not np.array_equal(first.keypoints[0], second.keypoints[0])
+    assert not np.array_equal(first.graph.keypoints[0], second.graph.keypoints[0])
     _same_graph(second, ChunkMatcher(pool, seed=0).match(mirrored, np.arange(4), calibration))
 
 
@@ -180,6 +183,35 @@ def test_other_intrinsics_verify_again(pool, drifting_texture):
         matcher.match(images, np.arange(3), unknown),
         ChunkMatcher(pool, seed=0).match(images, np.arange(3), unknown),
     )
+
+
+class CrashingPool:
+    """Loses every verification job that holds one pair of images."""
+
+    def __init__(self, pool, pair):
+        self.pool, self.pair = pool, list(pair)
+
+    def ask(self, requests):
+        return [
+            Message(fields={"failed": "crash"})
+            if self.pair in request.arrays["pairs"].tolist()
+            else self.pool.ask([request])[0]
+            for request in requests
+        ]
+
+
+def test_pair_that_crashes_verification_is_lost_alone(pool, drifting_texture):
+    images = drifting_texture[:4]
+    whole = ChunkMatcher(pool, seed=0).match(images, np.arange(7, 11), _calibration(images))
+    hurt = ChunkMatcher(CrashingPool(pool, (1, 2)), seed=0).match(
+        images, np.arange(7, 11), _calibration(images)
+    )
+    assert [1, 2] in whole.graph.pairs.tolist()
+    expected = [pair for pair in whole.graph.pairs.tolist() if pair != [1, 2]]
+    assert hurt.graph.pairs.tolist() == expected
+    assert whole.warnings == ()
+    assert len(hurt.warnings) == 1
+    assert "8 and 9" in hurt.warnings[0]
 
 
 def test_memory_is_bounded(pool, drifting_texture):

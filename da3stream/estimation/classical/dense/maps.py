@@ -36,7 +36,7 @@ class DenseMaps:
     """Depth and confidence of N frames.
 
     **Confidence** is the inverse of the estimated relative standard deviation of the depth (20 = 5 %), on
-    the same scale in all frames, at most 100. It is parallax in pixels over the localisation error in pixels, times
+    the same scale in all frames, at most 100: parallax in pixels over the localisation error in pixels, times
     sqrt(confirming frames / 4). Measured pixels have at least 2. What was not measured has
 
     - 0.01 where depth was filled in from what is around it, or guessed for the whole frame because no other

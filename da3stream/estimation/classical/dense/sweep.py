@@ -90,7 +90,7 @@ def sweep_estimate(
 
 
 def _vertex_offset(total: Int16, plane: NDArray[np.intp]) -> Float32:
-    """Offset in planes, within +-0.5, of the vertex of the parabola through the three lowest costs."""
+    """Offset in planes, within +-0.5, of the parabola through the best plane and those beside it."""
     inner = plane.clip(1, PLANES - 2)
     below, centre, above = (
         np.take_along_axis(total, inner + k, axis=0)[0].astype(np.float32) for k in (-1, 0, 1)

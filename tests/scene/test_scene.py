@@ -1,0 +1,133 @@
+"""The data types refuse what does not fit together, and say what would."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from da3stream import scene
+from da3stream.geometry.sim3 import Sim3
+from da3stream.scene import (
+    Chunk,
+    Frame,
+    FrameBlock,
+    KnownCameras,
+    PoseGraph,
+    Prediction,
+    Submap,
+    SubmapEdge,
+    Trajectory,
+)
+
+MAPS = np.ones((2, 4, 5), dtype=np.float32)
+CAMERAS = np.tile(np.eye(3), (2, 1, 1))
+POSES = np.tile(np.eye(4), (2, 1, 1))
+
+SAMPLES: dict[str, Any] = {
+    "Chunk": Chunk(index=0, context=(0,), new=(1,)),
+    "Frame": Frame(index=0, source_index=0, timestamp_s=0.0, image=np.zeros((4, 6, 3), dtype=np.uint8)),
+    "KnownCameras": KnownCameras(intrinsics=CAMERAS, cam_from_world=POSES[:, :3]),
+    "PoseGraph": PoseGraph(nodes=1, edges=()),
+    "SubmapEdge": SubmapEdge(a=0, b=1, a_from_b=Sim3.identity(), information=np.eye(7)),
+    "Prediction": Prediction(
+        depth=MAPS, confidence=MAPS, cam_from_submap=POSES[:, :3], intrinsics=CAMERAS, is_metric=False
+    ),
+    "Submap": Submap(
+        chunk=Chunk(index=0, context=(0,), new=(1,)), depth=MAPS, confidence=MAPS, cam_from_submap=POSES[:, :3],
+        intrinsics=CAMERAS, image_intrinsics=CAMERAS, is_metric=False,
+    ),
+    "Trajectory": Trajectory(
+        index=np.arange(2), timestamp_s=np.zeros(2), world_from_cam=POSES, intrinsics=CAMERAS, submap=np.zeros(2, int)
+    ),
+    "FrameBlock": FrameBlock(
+        submap=0, index=np.arange(2), source_index=np.arange(2), timestamp_s=np.zeros(2), names=("a", "b"),
+        original_size=np.ones((2, 2), dtype=np.int64), images=np.zeros((2, 12, 15, 3), dtype=np.uint8),
+        world_from_cam=POSES, intrinsics=CAMERAS, depth=MAPS, confidence=MAPS, depth_intrinsics=CAMERAS,
+    ),
+}  # fmt: skip
+
+
+def test_every_exported_type_is_tested_here() -> None:
+    assert set(SAMPLES) == set(scene.__all__)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_types_are_frozen_slotted_and_built_by_keyword(name: str) -> None:
+    sample = SAMPLES[name]
+    with pytest.raises(FrozenInstanceError):
+        setattr(sample, fields(sample)[0].name, None)
+    assert not hasattr(sample, "__dict__")
+    with pytest.raises(TypeError, match="positional"):
+        type(sample)(*(getattr(sample, field.name) for field in fields(sample)))
+
+
+@pytest.mark.parametrize("name", ["Frame", "FrameBlock", "Prediction", "Submap", "Trajectory"])
+def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
+    shown = repr(SAMPLES[name])
+    assert shown.startswith(f"{name}(")
+    assert "array(" not in shown
+    assert "(2, 4, 5) float32" in shown or name in ("Frame", "Trajectory")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "complaint"),
+    [
+        ("Frame", {"image": np.zeros((4, 6), dtype=np.uint8)}, r"image has shape \(4, 6\), expected \('\*', '\*', 3\)"),
+        ("Frame", {"image": np.zeros((4, 6, 3))}, "image has dtype float64, expected uint8"),
+        ("Frame", {"image": [[0]]}, "image must be a numpy array, got list"),
+        ("Frame", {"index": -1}, "indices must be >= 0"),
+        ("Frame", {"source_index": -1}, "indices must be >= 0"),
+        ("Chunk", {"context": (), "new": ()}, "at least one frame"),
+        ("Chunk", {"context": (1, 2), "new": (2, 3)}, "appears twice in chunk 0"),
+        ("KnownCameras", {"intrinsics": np.eye(3)}, "intrinsics has shape"),
+        ("KnownCameras", {"cam_from_world": POSES}, "cam_from_world has shape"),
+        ("Prediction", {"confidence": MAPS[:, 1:]}, r"confidence has shape .* expected \(2, 4, 5\)"),
+        ("Prediction", {"depth": MAPS.astype(int)}, "depth has dtype int64"),
+        ("Prediction", {"cam_from_submap": POSES}, r"cam_from_submap has shape \(2, 4, 4\), expected \(2, 3, 4\)"),
+        ("Prediction", {"intrinsics": CAMERAS[:1]}, r"intrinsics has shape \(1, 3, 3\)"),
+        ("Prediction", {"sky": MAPS}, "sky has dtype float32, expected bool"),
+        ("Prediction", {"descriptors": np.zeros((3, 8))}, "descriptors has shape"),
+        ("Prediction", {"settled_intrinsics": CAMERAS}, "settled_intrinsics has shape"),
+        ("Submap", {"depth": MAPS[:1], "confidence": MAPS[:1]}, r"depth has shape \(1, 4, 5\), expected \(2,"),
+        ("Submap", {"cam_from_submap": POSES[:, :3].astype(np.float32)}, "cam_from_submap has dtype float32"),
+        ("Submap", {"image_intrinsics": CAMERAS[:1]}, "image_intrinsics has shape"),
+        ("Submap", {"sky": MAPS[:, :2] > 0}, "sky has shape"),
+        ("SubmapEdge", {"information": np.eye(6)}, "information has shape"),
+        ("SubmapEdge", {"a": 1}, "from an earlier to a later submap, got 1 and 1"),
+        ("PoseGraph", {"edges": (SAMPLES["SubmapEdge"],)}, "edge 0 - 1 leaves a graph of 1 nodes"),
+        ("Trajectory", {"timestamp_s": np.zeros(3)}, "timestamp_s has shape"),
+        ("Trajectory", {"world_from_cam": POSES[:, :3]}, "world_from_cam has shape"),
+        ("Trajectory", {"submap": np.zeros(2)}, "submap has dtype float64, expected integer"),
+        ("FrameBlock", {"names": ("a",)}, "1 names for 2 frames"),
+        ("FrameBlock", {"images": np.zeros((2, 12, 15), dtype=np.uint8)}, "images has shape"),
+        ("FrameBlock", {"confidence": MAPS[:, :2]}, "confidence has shape"),
+        ("FrameBlock", {"full_depth": np.ones((1, 8, 9), dtype=np.float32)}, "full_depth has shape"),
+        ("FrameBlock", {"full_depth": np.ones((2, 8, 9), dtype=np.float32)}, "full_confidence"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        replace(SAMPLES[name], **changes)
+
+
+def test_a_submap_finds_the_rows_of_its_frames() -> None:
+    submap = replace(SAMPLES["Submap"], chunk=Chunk(index=3, context=(7,), new=(2,)))
+    assert submap.rows((2, 7)).tolist() == [1, 0]
+    assert submap.rows(()).dtype == np.intp
+    with pytest.raises(KeyError):
+        submap.rows((3,))
+
+
+def test_the_frames_of_a_chunk_are_context_then_new() -> None:
+    assert Chunk(index=1, context=(5, 6), new=(7,)).frames == (5, 6, 7)
+
+
+def test_the_size_of_a_frame_is_width_then_height() -> None:
+    assert SAMPLES["Frame"].size == (6, 4)
+
+
+def test_lengths_count_frames() -> None:
+    assert len(SAMPLES["Trajectory"]) == len(SAMPLES["FrameBlock"]) == 2

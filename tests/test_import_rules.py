@@ -1,0 +1,161 @@
+"""The import rules of the design: what may know what, and what must stay cheap to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import da3stream
+
+PACKAGE = Path(da3stream.__file__).parent
+LEAVES = {"geometry", "imaging", "errors"}
+STAGES = {
+    "source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation", "assembly", "store",
+    "writers",
+}  # fmt: skip
+PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
+RARE = ("torch", "faiss", "open3d", "ray", "viser")
+HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss", "numpy.testing")
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    """`da3stream.store.files` -> `store`; the package itself -> ``."""
+    return (module.split(".") + [""])[1]
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever in it, for type checkers only too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            assert node.module is not None
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {module_of(file) for file in FILES}
+OURS = {file: {name for name in imports_of(file) if name.split(".")[0] == "da3stream"} for file in FILES}
+
+
+def wrong(allowed: dict[Path, set[str]]) -> list[str]:
+    """Imports of ours that go beyond the allowed parts, as `file imports module`."""
+    return [
+        f"{file.relative_to(PACKAGE)} imports {name}"
+        for file, parts in allowed.items()
+        for name in sorted(OURS[file])
+        if part_of(name) not in parts and name not in PROTOCOLS
+    ]
+
+
+def files_of(part: str) -> list[Path]:
+    return [file for file in FILES if part_of(module_of(file)) == part]
+
+
+def test_the_parts_that_the_rules_name_exist() -> None:
+    """Otherwise the tests below would hold for a package that has renamed everything."""
+    found = {part_of(module) for module in MODULES}
+    assert found >= (LEAVES | STAGES | {"scene", "config", "pipeline", "cli"}) - {"loop_closure"}
+
+
+@pytest.mark.parametrize("part", sorted(LEAVES))
+def test_leaves_import_nothing_of_ours(part: str) -> None:
+    assert wrong({file: {part} for file in files_of(part)}) == []
+    assert not any(OURS[file] & PROTOCOLS for file in files_of(part))
+
+
+def test_scene_knows_geometry_only() -> None:
+    assert wrong({file: {"scene", "geometry"} for file in files_of("scene")}) == []
+    assert not any(OURS[file] & PROTOCOLS for file in files_of("scene"))
+
+
+def test_config_knows_errors_only() -> None:
+    assert wrong({file: {"config", "errors"} for file in files_of("config")}) == []
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stages_do_not_know_each_other(stage: str) -> None:
+    allowed = {stage, "scene", "geometry", "imaging", "errors", "config"}
+    assert wrong({file: allowed for file in files_of(stage)}) == []
+
+
+def test_protocols_know_the_data_types_only() -> None:
+    for module in PROTOCOLS:
+        file = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+        assert {part_of(name) for name in OURS[file]} <= {"scene"}
+
+
+def test_nothing_but_the_command_line_imports_the_command_line() -> None:
+    assert [str(file) for file in FILES if "cli" in map(part_of, OURS[file]) and file not in files_of("cli")] == []
+
+
+def test_the_pipeline_is_imported_from_above_only() -> None:
+    above = {"", "cli", "pipeline", "executors", "viewer"}
+    users = {part_of(module_of(file)) for file in FILES if "pipeline" in map(part_of, OURS[file])}
+    assert users <= above
+
+
+@pytest.mark.parametrize("library", RARE)
+def test_heavy_libraries_are_imported_in_few_files(library: str) -> None:
+    users = [module_of(file) for file in FILES if library in {name.split(".")[0] for name in imports_of(file)}]
+    assert len(users) <= 2, users
+
+
+@pytest.mark.parametrize("name", ["pickle", "marshal", "shelve", "dill", "joblib"])
+def test_nothing_is_pickled(name: str) -> None:
+    assert [str(file) for file in FILES if name in {module.split(".")[0] for module in imports_of(file)}] == []
+
+
+def loaded_by(code: str) -> set[str]:
+    """Which of HEAVY a fresh interpreter has loaded after some code."""
+    report = f"import sys\nprint(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)"
+    script = f"try:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n{report}"
+    script = script.replace(repr(HEAVY), f"set({HEAVY!r})")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(ast.literal_eval(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import da3stream; dir(da3stream)",
+        "import da3stream; da3stream.load_config('indoor')",
+        "from da3stream.cli import main; main(['--help'])",
+        "from da3stream.cli import main; main(['--version'])",
+        "from da3stream.cli import main; main(['run', '--help'])",
+        "from da3stream.cli import main; main(['resume', '--help'])",
+        "from da3stream.cli import main; main(['export', '--help'])",
+        "from da3stream.cli import main; main(['eval', '--help'])",
+        "from da3stream.cli import main; main(['info', '--help'])",
+        "from da3stream.cli import main; main(['demo', '--help'])",
+    ],
+)
+def test_help_is_cheap(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_the_probe_notices_a_heavy_library() -> None:
+    assert "scipy" in loaded_by("from da3stream.geometry import sim3")
+
+
+def test_exported_names_exist_and_are_the_public_api() -> None:
+    assert set(dir(da3stream)) == {*da3stream.__all__, "__version__"}
+    for name in da3stream.__all__:
+        assert getattr(da3stream, name) is not None
+    for name in ("reconstruct", "stream", "load_config", "Config", "Frame", "Prediction", "KnownCameras", "Sim3"):
+        assert name in da3stream.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'reconstrut'"):
+        _ = da3stream.reconstrut  # type: ignore[attr-defined]
