@@ -30,7 +30,10 @@ def plan(frames: int, size: int, overlap: int) -> list[Chunk]:
 
 
 def placed(
-    chunk: Chunk, world_from_cam: np.ndarray, world_from_submap: Sim3, depth_ratio: dict[int, float] | None = None
+    chunk: Chunk,
+    world_from_cam: np.ndarray,
+    world_from_submap: Sim3,
+    depth_ratio: dict[int, float] | None = None,
 ) -> PlacedSubmap:
     """The submap that, placed by `world_from_submap`, says `world_from_cam` (of all frames) of its frames."""
     submap_from_cam = world_from_submap.inverse().move_pose(world_from_cam[list(chunk.frames)])
@@ -73,7 +76,9 @@ def test_submaps_that_agree_give_what_they_say(frames: int, size: int, data: st.
 
 @LAW
 @given(st.integers(1, 60), st.integers(3, 12), st.data())
-def test_shares_are_not_negative_sum_to_one_and_follow_membership(frames: int, size: int, data: st.DataObject) -> None:
+def test_shares_are_not_negative_sum_to_one_and_follow_membership(
+    frames: int, size: int, data: st.DataObject
+) -> None:
     chunks = plan(frames, size, data.draw(st.integers(1, size - 2)))
     shares = shares_of_each(chunks, frames)
     np.testing.assert_allclose(shares.sum(axis=0), np.ones(frames), atol=1e-12)
@@ -95,7 +100,9 @@ def test_across_an_overlap_one_submap_fades_linearly_into_the_next(size: int, ov
 @pytest.mark.parametrize(
     ("size", "overlap", "steepest"), [(40, 20, 1.1), (40, 10, 1.1), (40, 30, 1.7), (12, 6, 1.1), (3, 1, 1.1)]
 )
-def test_no_share_jumps_from_one_frame_to_the_next(size: int, overlap: int, steepest: float, extra: int) -> None:
+def test_no_share_jumps_from_one_frame_to_the_next(
+    size: int, overlap: int, steepest: float, extra: int
+) -> None:
     """However short the last chunk is, it takes over step by step."""
     frames = 2 * size + extra
     shares = shares_of_each(plan(frames, size, overlap), frames)
@@ -128,7 +135,9 @@ def test_rotations_that_disagree_are_met_halfway_and_stay_orthonormal() -> None:
     submaps = [placed(first, still, sim3s(1)[0]), placed(second, turned, sim3s(2)[1])]
     cameras = assemble(range(11), submaps).world_from_cam
     rotation = cameras[:, :3, :3]
-    np.testing.assert_allclose(rotation @ np.swapaxes(rotation, 1, 2), np.tile(np.eye(3), (11, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(
+        rotation @ np.swapaxes(rotation, 1, 2), np.tile(np.eye(3), (11, 1, 1)), atol=1e-12
+    )
     np.testing.assert_array_equal(cameras[:, 3], np.tile([0.0, 0, 0, 1], (11, 1)))
     angles = np.arctan2(rotation[:, 0, 2], rotation[:, 0, 0])
     assert (np.diff(angles) > 0).all()

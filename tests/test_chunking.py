@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_context_is_what_comes_right_before(count: int, config: ChunkingConfig) 
 @given(st.integers(1, 150), configs())
 def test_consecutive_chunks_share_at_least_the_overlap(count: int, config: ChunkingConfig) -> None:
     chunks = plan(count, config)
-    for earlier, later in zip(chunks, chunks[1:], strict=False):
+    for earlier, later in pairwise(chunks):
         assert set(later.chunk.context) <= set(earlier.chunk.frames)
         assert len(later.chunk.context) >= config.overlap_frames
 

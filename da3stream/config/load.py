@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     preset = _presets() / f"{path}.yaml"
     file = preset if str(path) in preset_names() else Path(path)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _StrictLoader(file.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ConfigError(
             f"there is no configuration file or preset {str(path)!r}",
@@ -62,15 +63,32 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Builds plain values only, and takes an option that is given twice for a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice {node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 def _explain(error: ValidationError) -> str:
     """All complaints of pydantic in one line."""
     complaints = []
     for issue in error.errors():
         name = ".".join(str(part) for part in issue["loc"])
         if issue["type"] == "extra_forbidden":
-            complaints.append(f"unknown option {name!r}")
+            complaints.append(f"unknown option {name!r}{_meant(name)}")
         elif name:
             complaints.append(f"{name}: {issue['msg']}, got {issue['input']!r}")
         else:
             complaints.append(issue["msg"].removeprefix("Value error, "))
     return "; ".join(complaints)
+
+
+def _meant(name: str) -> str:
+    """The option that looks most like a misspelt one, as a question."""
+    similar = get_close_matches(name.replace("-", "_"), Config.model_fields, n=1)
+    return f", did you mean {similar[0]!r}?" if similar else ""

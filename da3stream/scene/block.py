@@ -55,6 +55,11 @@ class FrameBlock:
         check_array("depth", self.depth, (m, None, None), np.floating)
         check_array("confidence", self.confidence, self.depth.shape, np.floating)
         check_array("depth_intrinsics", self.depth_intrinsics, (m, 3, 3), np.float64)
+        if self.full_depth is not None:
+            check_array("full_depth", self.full_depth, (m, None, None), np.floating)
+        if self.full_confidence is not None:
+            full_shape = (m, None, None) if self.full_depth is None else self.full_depth.shape
+            check_array("full_confidence", self.full_confidence, full_shape, np.floating)
         if len(self.names) != m:
             raise ValueError(f"{len(self.names)} names for {m} frames")
 

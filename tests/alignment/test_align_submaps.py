@@ -113,7 +113,9 @@ def test_sky_is_left_out(pair: Any, truth: Sim3, sides: str) -> None:
         submap = submaps["ab".index(side)]
         sky = np.zeros(submap.depth.shape, dtype=bool)
         sky[:, :13] = True
-        submaps["ab".index(side)] = replace(submap, depth=np.where(sky, np.float32(1e3), submap.depth), sky=sky)
+        submaps["ab".index(side)] = replace(
+            submap, depth=np.where(sky, np.float32(1e3), submap.depth), sky=sky
+        )
     edge = align_submaps(*submaps)
     assert error_of(edge, truth).max() < 1e-5
     assert edge.evidence["points"] == 6 * 5 * 24
@@ -216,7 +218,9 @@ def test_the_unit_of_a_submap_changes_nothing_but_the_scale(pair: Any, factor: f
     for name in ("method", "points", "frames", "iterations"):
         assert after.evidence[name] == before.evidence[name]
     assert after.evidence["inlier_ratio"] == pytest.approx(before.evidence["inlier_ratio"], abs=1e-3)
-    assert after.evidence["relative_residual"] == pytest.approx(before.evidence["relative_residual"], rel=1e-3)
+    assert after.evidence["relative_residual"] == pytest.approx(
+        before.evidence["relative_residual"], rel=1e-3
+    )
     ratios = np.array(after.evidence["depth_ratios"]) / before.evidence["depth_ratios"]
     np.testing.assert_allclose(ratios, np.full(6, expected), rtol=1e-5)
 
@@ -227,7 +231,9 @@ def test_the_unit_of_confidence_changes_nothing(pair: Any, factor: float) -> Non
     before = align_submaps(a, b)
     after = align_submaps(a, replace(b, confidence=b.confidence * np.float32(factor)))
     np.testing.assert_allclose(after.a_from_b.matrix(), before.a_from_b.matrix(), rtol=1e-5)
-    np.testing.assert_allclose(after.information, before.information, rtol=1e-4, atol=1e-6 * before.information.max())
+    np.testing.assert_allclose(
+        after.information, before.information, rtol=1e-4, atol=1e-6 * before.information.max()
+    )
 
 
 def test_nothing_is_written_to_the_arguments(pair: Any) -> None:

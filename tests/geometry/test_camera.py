@@ -43,7 +43,9 @@ def test_unproject_gives_points_whose_z_is_the_depth_and_whose_projection_is_the
 
 @LAW
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 40))
-def test_a_pixel_of_the_subsampled_image_sees_the_ray_of_the_pixel_that_was_picked(step: int, i: int, j: int) -> None:
+def test_a_pixel_of_the_subsampled_image_sees_the_ray_of_the_pixel_that_was_picked(
+    step: int, i: int, j: int
+) -> None:
     small = subsample_intrinsics(INTRINSICS, step)
     picked = ray_through(INTRINSICS, step * i + step // 2, step * j + step // 2)
     np.testing.assert_allclose(ray_through(small, i, j), picked, atol=1e-12)
@@ -71,12 +73,16 @@ def test_resizing_keeps_the_ray_at_every_relative_place(
 
 @LAW
 @given(SIDES, SIDES, SIDES, SIDES)
-def test_resizing_twice_is_resizing_once(width: int, height: int, between_width: int, between_height: int) -> None:
+def test_resizing_twice_is_resizing_once(
+    width: int, height: int, between_width: int, between_height: int
+) -> None:
     size, between, final = (1920, 1080), (between_width, between_height), (width, height)
     twice = rescale_intrinsics(rescale_intrinsics(INTRINSICS, size, between), between, final)
     np.testing.assert_allclose(twice, rescale_intrinsics(INTRINSICS, size, final), rtol=1e-12)
     camera = Camera.from_matrix(INTRINSICS, *size)
-    np.testing.assert_allclose(camera.resized(*between).resized(*final).matrix(), camera.resized(*final).matrix())
+    np.testing.assert_allclose(
+        camera.resized(*between).resized(*final).matrix(), camera.resized(*final).matrix()
+    )
     assert (camera.resized(*final).width, camera.resized(*final).height) == final
 
 

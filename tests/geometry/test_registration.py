@@ -30,7 +30,11 @@ def error_of(fit: Sim3, truth: Sim3) -> np.ndarray:
 @given(SEEDS, st.sampled_from(["least_squares", "symmetric"]), st.integers(3, 50))
 def test_exact_points_give_the_exact_transform(seed: int, rule: Any, count: int) -> None:
     rng = np.random.default_rng(seed)
-    truth, points_in_b, weights = random_transform(rng), rng.normal(size=(count, 3)), rng.uniform(0.1, 9, count)
+    truth, points_in_b, weights = (
+        random_transform(rng),
+        rng.normal(size=(count, 3)),
+        rng.uniform(0.1, 9, count),
+    )
     fit = solve(Moments.of(points_in_b, truth.apply(points_in_b), weights), rule)
     np.testing.assert_allclose(error_of(fit, truth), np.zeros(7), atol=1e-6)
 
@@ -68,7 +72,9 @@ def test_weights_of_zero_silence_a_point() -> None:
     points_in_a[5:8] += 100
     weights = np.ones(20)
     weights[5:8] = 0
-    np.testing.assert_allclose(error_of(umeyama(points_in_b, points_in_a, weights), A_FROM_B), np.zeros(7), atol=1e-9)
+    np.testing.assert_allclose(
+        error_of(umeyama(points_in_b, points_in_a, weights), A_FROM_B), np.zeros(7), atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -116,7 +122,9 @@ def test_points_on_a_plane_suffice(seed: int) -> None:
     plane = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 3))
     fit = umeyama(plane, truth.apply(plane))
     assert np.linalg.det(fit.rotation) == pytest.approx(1.0, abs=1e-9)
-    np.testing.assert_allclose(fit.apply(plane), truth.apply(plane), atol=1e-7 * np.abs(truth.apply(plane)).max())
+    np.testing.assert_allclose(
+        fit.apply(plane), truth.apply(plane), atol=1e-7 * np.abs(truth.apply(plane)).max()
+    )
 
 
 @pytest.mark.parametrize("place", [0.0, 0.1, 1234.567])
@@ -146,7 +154,9 @@ def test_no_weight_at_all_is_refused(count: int) -> None:
         umeyama(np.ones((count, 3)), np.ones((count, 3)), np.zeros(count))
 
 
-def disturbed(rng: np.random.Generator, *, sigma: float, outliers: float, scale: float = 1.0) -> dict[str, Any]:
+def disturbed(
+    rng: np.random.Generator, *, sigma: float, outliers: float, scale: float = 1.0
+) -> dict[str, Any]:
     """Arguments of `fit_robust` for points at depth 2 to 20 with relative noise and gross outliers."""
     points_in_b = rng.uniform([-5, -5, 2], [5, 5, 20], size=(3000, 3)) * scale
     unit = A_FROM_B.scale * points_in_b[:, 2]
@@ -163,7 +173,9 @@ def test_a_third_of_outliers_does_not_move_the_robust_fit() -> None:
     case = disturbed(np.random.default_rng(3), sigma=0.01, outliers=0.3)
     start = A_FROM_B @ Sim3.exp([0.05, -0.03, 0.02, 0.1, 0.1, -0.1, 0.1])
     fit = fit_robust(**case, initial=start)
-    naive = umeyama(case["points_in_b"], case["points_in_a"], case["weights"] / np.square(case["residual_unit"]))
+    naive = umeyama(
+        case["points_in_b"], case["points_in_a"], case["weights"] / np.square(case["residual_unit"])
+    )
     error, naive_error = np.abs(error_of(fit.a_from_b, A_FROM_B)), np.abs(error_of(naive, A_FROM_B))
     assert error[:3].max() < 3e-3
     assert error[6] < 5e-3
@@ -193,7 +205,10 @@ def test_the_robust_fit_reports_the_noise_that_it_saw() -> None:
 def test_the_robust_fit_knows_no_absolute_length(scale: float) -> None:
     case = disturbed(np.random.default_rng(6), sigma=0.02, outliers=0.2)
     fit = fit_robust(**case, initial=A_FROM_B)
-    scaled = {**case, **{name: case[name] * scale for name in ("points_in_b", "points_in_a", "residual_unit")}}
+    scaled = {
+        **case,
+        **{name: case[name] * scale for name in ("points_in_b", "points_in_a", "residual_unit")},
+    }
     initial = Sim3(scale=A_FROM_B.scale, rotation=A_FROM_B.rotation, translation=A_FROM_B.translation * scale)
     same = fit_robust(**scaled, initial=initial)
     assert float(same.a_from_b.scale) == pytest.approx(float(fit.a_from_b.scale), rel=1e-9)
@@ -225,7 +240,11 @@ def numeric_information(points_in_b: np.ndarray, a_from_b: Sim3, weights: np.nda
 @given(SEEDS)
 def test_the_information_is_that_of_a_numeric_jacobian(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    a_from_b, points_in_b, weights = random_transform(rng), rng.normal(size=(25, 3)) * 3, rng.uniform(0, 2, 25)
+    a_from_b, points_in_b, weights = (
+        random_transform(rng),
+        rng.normal(size=(25, 3)) * 3,
+        rng.uniform(0, 2, 25),
+    )
     numeric = numeric_information(points_in_b, a_from_b, weights)
     information = fit_information(points_in_b, float(a_from_b.scale), weights, 1.0, 25.0)
     np.testing.assert_allclose(information, numeric, atol=1e-6 * np.abs(numeric).max())
@@ -248,10 +267,14 @@ def test_the_claimed_information_predicts_the_scatter_of_fits() -> None:
     rng = np.random.default_rng(9)
     points_in_b = rng.uniform([-3, -3, 2], [3, 3, 8], size=(40, 3))
     sigma = 0.01
-    errors = np.array([
-        error_of(umeyama(points_in_b, A_FROM_B.apply(points_in_b) + sigma * rng.normal(size=(40, 3))), A_FROM_B)
-        for _ in range(1500)
-    ])
+    errors = np.array(
+        [
+            error_of(
+                umeyama(points_in_b, A_FROM_B.apply(points_in_b) + sigma * rng.normal(size=(40, 3))), A_FROM_B
+            )
+            for _ in range(1500)
+        ]
+    )
     information = fit_information(points_in_b, float(A_FROM_B.scale), np.ones(40), sigma, 40.0)
     squared = np.einsum("ni,ij,nj->n", errors, information, errors)
     assert squared.mean() == pytest.approx(7.0, rel=0.1)

@@ -27,7 +27,9 @@ def random_rigid(seed: int, batch: tuple[int, ...], rows: int) -> np.ndarray:
 
 @LAW
 @given(SEEDS, BATCHES, st.sampled_from([3, 4]))
-def test_invert_is_the_matrix_inverse_in_the_shape_given(seed: int, batch: tuple[int, ...], rows: int) -> None:
+def test_invert_is_the_matrix_inverse_in_the_shape_given(
+    seed: int, batch: tuple[int, ...], rows: int
+) -> None:
     rigid = random_rigid(seed, batch, rows)
     before = rigid.copy()
     inverse = rigid3.invert(rigid)
@@ -56,12 +58,16 @@ def test_quaternions_round_trip_with_w_first_and_not_negative(seed: int, batch: 
     assert (quaternion_wxyz[..., 0] >= 0).all()
     np.testing.assert_allclose(np.linalg.norm(quaternion_wxyz, axis=-1), np.ones(batch), rtol=1e-12)
     np.testing.assert_allclose(rigid3.rotation_from_quaternion_wxyz(quaternion_wxyz), rotation, atol=1e-12)
-    np.testing.assert_allclose(rigid3.rotation_from_quaternion_wxyz(-3 * quaternion_wxyz), rotation, atol=1e-12)
+    np.testing.assert_allclose(
+        rigid3.rotation_from_quaternion_wxyz(-3 * quaternion_wxyz), rotation, atol=1e-12
+    )
 
 
 def test_the_quaternion_of_a_quarter_turn_about_z() -> None:
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    np.testing.assert_allclose(rigid3.quaternion_wxyz(quarter), [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-15)
+    np.testing.assert_allclose(
+        rigid3.quaternion_wxyz(quarter), [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-15
+    )
 
 
 def test_a_quaternion_of_length_zero_is_refused() -> None:
@@ -103,7 +109,9 @@ def test_the_mean_of_two_rotations_lies_on_the_way_between_them(seed: int, share
 def test_the_mean_rotation_does_not_depend_on_a_common_factor_of_the_weights() -> None:
     rotations = random_rigid(1, (4,), 3)[..., :3]
     mean = np.einsum("k,kij->ij", np.array([0.5, 29.5, 3.0, 7.0]), rotations)
-    np.testing.assert_allclose(rigid3.nearest_rotation(mean), rigid3.nearest_rotation(1e-6 * mean), atol=1e-12)
+    np.testing.assert_allclose(
+        rigid3.nearest_rotation(mean), rigid3.nearest_rotation(1e-6 * mean), atol=1e-12
+    )
 
 
 @LAW

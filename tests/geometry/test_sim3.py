@@ -16,7 +16,8 @@ LAW = settings(max_examples=60, deadline=None)
 
 BATCHES = st.sampled_from([(), (1,), (4,), (2, 3)])
 ANGLES_RAD = st.one_of(
-    st.sampled_from([0.0, 1e-300, 1e-12, 1e-8, 1e-5, np.pi - 1e-4, np.pi - 1e-7]), st.floats(1e-3, np.pi - 1e-3)
+    st.sampled_from([0.0, 1e-300, 1e-12, 1e-8, 1e-5, np.pi - 1e-4, np.pi - 1e-7]),
+    st.floats(1e-3, np.pi - 1e-3),
 )
 LENGTHS = st.sampled_from([0.0, 1e-9, 1.0, 300.0])
 LOG_SCALES = st.one_of(st.sampled_from([0.0, 1e-12, -1e-7]), st.floats(-4.0, 4.0))
@@ -138,7 +139,9 @@ def test_exp_is_the_matrix_exponential_of_its_generator(tangent: np.ndarray) -> 
 
 @LAW
 @given(same_shaped(1), st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 0.1, 1.0]))
-def test_the_adjoint_moves_a_perturbation_to_the_other_side(transforms: list[Sim3], seed: int, size: float) -> None:
+def test_the_adjoint_moves_a_perturbation_to_the_other_side(
+    transforms: list[Sim3], seed: int, size: float
+) -> None:
     (transform,) = transforms
     delta = size * np.random.default_rng(seed).normal(size=(*transform.scale.shape, 7))
     moved = (transform.adjoint() @ delta[..., None])[..., 0]
@@ -162,7 +165,9 @@ def test_apply_agrees_with_the_homogeneous_matrix(transforms: list[Sim3]) -> Non
     points = points_for(transform)
     homogeneous = np.concatenate([points, np.ones((*points.shape[:-1], 1))], axis=-1)
     expected = (transform.matrix() @ homogeneous[..., None])[..., :3, 0]
-    np.testing.assert_allclose(transform.apply(points), expected, atol=1e-10 * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(
+        transform.apply(points), expected, atol=1e-10 * max(1.0, np.abs(expected).max())
+    )
 
 
 def test_one_transform_takes_any_number_of_points() -> None:
@@ -176,7 +181,9 @@ def test_one_transform_takes_any_number_of_points() -> None:
 def test_a_batch_takes_a_point_each() -> None:
     tangents_of_batch = np.random.default_rng(1).normal(size=(4, 7))
     points = np.random.default_rng(2).normal(size=(4, 3))
-    expected = [Sim3.exp(tangent).apply(point) for tangent, point in zip(tangents_of_batch, points, strict=True)]
+    expected = [
+        Sim3.exp(tangent).apply(point) for tangent, point in zip(tangents_of_batch, points, strict=True)
+    ]
     np.testing.assert_allclose(Sim3.exp(tangents_of_batch).apply(points), expected, atol=1e-12)
 
 
@@ -188,7 +195,9 @@ def test_move_pose_keeps_what_the_camera_sees(transforms: list[Sim3]) -> None:
     b_from_cam = Sim3(scale=np.ones(pose.scale.shape), rotation=pose.rotation, translation=pose.translation)
     a_from_cam = a_from_b.move_pose(b_from_cam.matrix())
     np.testing.assert_allclose(np.linalg.det(a_from_cam[..., :3, :3]), np.ones(pose.scale.shape), atol=1e-11)
-    np.testing.assert_array_equal(a_from_cam[..., 3, :], np.broadcast_to([0.0, 0, 0, 1], a_from_cam.shape[:-1]))
+    np.testing.assert_array_equal(
+        a_from_cam[..., 3, :], np.broadcast_to([0.0, 0, 0, 1], a_from_cam.shape[:-1])
+    )
     point_in_cam = points_for(pose)
     point_in_a = a_from_b.apply(b_from_cam.apply(point_in_cam))
     scaled = a_from_b.scale[..., None] * point_in_cam
@@ -199,14 +208,22 @@ def test_move_pose_keeps_what_the_camera_sees(transforms: list[Sim3]) -> None:
 def test_one_transform_moves_many_poses() -> None:
     a_from_b = Sim3.exp([0.1, 0.2, 0.3, 4.0, 5.0, 6.0, -0.4])
     poses = Sim3.exp(np.random.default_rng(3).normal(size=(5, 7)) * [1, 1, 1, 1, 1, 1, 0]).matrix()
-    np.testing.assert_allclose(a_from_b.move_pose(poses), [a_from_b.move_pose(pose) for pose in poses], atol=1e-12)
+    np.testing.assert_allclose(
+        a_from_b.move_pose(poses), [a_from_b.move_pose(pose) for pose in poses], atol=1e-12
+    )
 
 
 def test_nothing_writes_to_its_arguments() -> None:
     transform = Sim3.exp(np.random.default_rng(4).normal(size=(3, 7)))
     points, poses = np.random.default_rng(5).normal(size=(3, 3)), Sim3.identity((3,)).matrix()
     before = [array.copy() for array in (transform.rotation, transform.translation, points, poses)]
-    transform.log(), transform.inverse(), transform.adjoint(), transform.apply(points), transform.move_pose(poses)
+    (
+        transform.log(),
+        transform.inverse(),
+        transform.adjoint(),
+        transform.apply(points),
+        transform.move_pose(poses),
+    )
     for array, copy in zip((transform.rotation, transform.translation, points, poses), before, strict=True):
         np.testing.assert_array_equal(array, copy)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ def edge_between(a: int, b: int, a_from_b: Sim3, information: float = 1.0) -> Su
 
 def chain(world_from: list[Sim3]) -> list[SubmapEdge]:
     """Exact edges between consecutive submaps."""
-    pairs = zip(world_from, world_from[1:], strict=False)
+    pairs = pairwise(world_from)
     return [edge_between(i, i + 1, first.inverse() @ second) for i, (first, second) in enumerate(pairs)]
 
 
@@ -53,7 +55,9 @@ def test_placing_a_prefix_gives_a_prefix(seed: int, nodes: int) -> None:
     everything = place_submaps(PoseGraph(nodes=nodes, edges=tuple(edges)), first)
     for stop in range(1, nodes):
         early = tuple(edge for edge in edges if edge.b < stop)
-        for have, want in zip(place_submaps(PoseGraph(nodes=stop, edges=early), first), everything, strict=False):
+        for have, want in zip(
+            place_submaps(PoseGraph(nodes=stop, edges=early), first), everything, strict=False
+        ):
             np.testing.assert_array_equal(have.matrix(), want.matrix())
 
 
@@ -61,7 +65,10 @@ def test_placing_a_prefix_gives_a_prefix(seed: int, nodes: int) -> None:
 def test_of_two_edges_the_more_informative_one_counts(order: int) -> None:
     rng = np.random.default_rng(0)
     world_from = [random_transform(rng), random_transform(rng)]
-    strong, weak = edge_between(0, 2, random_transform(rng), 5.0), edge_between(1, 2, random_transform(rng), 0.5)
+    strong, weak = (
+        edge_between(0, 2, random_transform(rng), 5.0),
+        edge_between(1, 2, random_transform(rng), 0.5),
+    )
     placed = place_submap([strong, weak][::order], world_from)
     np.testing.assert_array_equal(placed.matrix(), (world_from[0] @ strong.a_from_b).matrix())
 

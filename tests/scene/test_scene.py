@@ -75,7 +75,11 @@ def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "complaint"),
     [
-        ("Frame", {"image": np.zeros((4, 6), dtype=np.uint8)}, r"image has shape \(4, 6\), expected \('\*', '\*', 3\)"),
+        (
+            "Frame",
+            {"image": np.zeros((4, 6), dtype=np.uint8)},
+            r"image has shape \(4, 6\), expected \('\*', '\*', 3\)",
+        ),
         ("Frame", {"image": np.zeros((4, 6, 3))}, "image has dtype float64, expected uint8"),
         ("Frame", {"image": [[0]]}, "image must be a numpy array, got list"),
         ("Frame", {"index": -1}, "indices must be >= 0"),
@@ -86,12 +90,20 @@ def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
         ("KnownCameras", {"cam_from_world": POSES}, "cam_from_world has shape"),
         ("Prediction", {"confidence": MAPS[:, 1:]}, r"confidence has shape .* expected \(2, 4, 5\)"),
         ("Prediction", {"depth": MAPS.astype(int)}, "depth has dtype int64"),
-        ("Prediction", {"cam_from_submap": POSES}, r"cam_from_submap has shape \(2, 4, 4\), expected \(2, 3, 4\)"),
+        (
+            "Prediction",
+            {"cam_from_submap": POSES},
+            r"cam_from_submap has shape \(2, 4, 4\), expected \(2, 3, 4\)",
+        ),
         ("Prediction", {"intrinsics": CAMERAS[:1]}, r"intrinsics has shape \(1, 3, 3\)"),
         ("Prediction", {"sky": MAPS}, "sky has dtype float32, expected bool"),
         ("Prediction", {"descriptors": np.zeros((3, 8))}, "descriptors has shape"),
         ("Prediction", {"settled_intrinsics": CAMERAS}, "settled_intrinsics has shape"),
-        ("Submap", {"depth": MAPS[:1], "confidence": MAPS[:1]}, r"depth has shape \(1, 4, 5\), expected \(2,"),
+        (
+            "Submap",
+            {"depth": MAPS[:1], "confidence": MAPS[:1]},
+            r"depth has shape \(1, 4, 5\), expected \(2,",
+        ),
         ("Submap", {"cam_from_submap": POSES[:, :3].astype(np.float32)}, "cam_from_submap has dtype float32"),
         ("Submap", {"image_intrinsics": CAMERAS[:1]}, "image_intrinsics has shape"),
         ("Submap", {"sky": MAPS[:, :2] > 0}, "sky has shape"),
@@ -105,7 +117,11 @@ def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
         ("FrameBlock", {"images": np.zeros((2, 12, 15), dtype=np.uint8)}, "images has shape"),
         ("FrameBlock", {"confidence": MAPS[:, :2]}, "confidence has shape"),
         ("FrameBlock", {"full_depth": np.ones((1, 8, 9), dtype=np.float32)}, "full_depth has shape"),
-        ("FrameBlock", {"full_depth": np.ones((2, 8, 9), dtype=np.float32)}, "full_confidence"),
+        (
+            "FrameBlock",
+            {"full_depth": np.ones((2, 8, 9), dtype=np.float32), "full_confidence": MAPS},
+            r"full_confidence has shape \(2, 4, 5\), expected \(2, 8, 9\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, changes: dict[str, Any], complaint: str) -> None:

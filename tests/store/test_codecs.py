@@ -136,7 +136,9 @@ def test_reduced_depth_is_every_third_pixel_and_sees_the_same_points() -> None:
     np.testing.assert_array_equal(submap.image_intrinsics, prediction.intrinsics)
 
 
-@pytest.mark.parametrize(("factor", "shape"), [(2, (3, 9, 14)), (1, (3, 9, 14)), (1 / 3, (3, 9, 14)), (1 / 7, (3, 4, 6))])
+@pytest.mark.parametrize(
+    ("factor", "shape"), [(2, (3, 9, 14)), (1, (3, 9, 14)), (1 / 3, (3, 9, 14)), (1 / 7, (3, 4, 6))]
+)
 def test_reduction_aims_at_a_third_of_the_images_size(factor: float, shape: tuple[int, ...]) -> None:
     """Whatever size the estimator's depth maps have, the intrinsics of the images come out the same."""
     height, width = round(HEIGHT * factor), round(WIDTH * factor)
@@ -232,7 +234,9 @@ DECODERS = {
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("content", [b"", b"nonsense" * 9, encode_frames([]), encode_descriptors(np.ones((1, 2)))])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense" * 9, encode_frames([]), encode_descriptors(np.ones((1, 2)))]
+)
 def test_other_bytes_are_refused(name: str, content: bytes) -> None:
     if name == "descriptors" and b"descriptors" in content:
         return

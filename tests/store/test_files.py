@@ -80,7 +80,9 @@ def test_a_stream_can_go_back_to_fill_in_its_header(files: RunFiles) -> None:
     assert files.read("cloud.ply") == b"headpoints"
 
 
-def test_a_crash_before_the_rename_leaves_scratch_only(files: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_before_the_rename_leaves_scratch_only(
+    files: RunFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -95,7 +97,9 @@ def test_a_crash_before_the_rename_leaves_scratch_only(files: RunFiles, monkeypa
     assert list(files.root.iterdir()) == []
 
 
-def test_files_are_on_the_disk_before_they_get_their_name(files: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_on_the_disk_before_they_get_their_name(
+    files: RunFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The order that survives a power cut: content, then name, then the folder that holds the name."""
     happened: list[str] = []
     fsync, replace = os.fsync, os.replace

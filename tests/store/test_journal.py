@@ -14,7 +14,11 @@ from da3stream.errors import RunCorruptError
 from da3stream.store.files import RunFiles
 from da3stream.store.journal import JOURNAL, Journal
 
-EVENTS = [{"event": "output", "path": "pcd/ü.ply"}, {"event": "edge", "a": 1, "scale": 0.1}, {"event": "line\nbreak"}]
+EVENTS = [
+    {"event": "output", "path": "pcd/ü.ply"},
+    {"event": "edge", "a": 1, "scale": 0.1},
+    {"event": "line\nbreak"},
+]
 
 
 @pytest.fixture
@@ -60,7 +64,9 @@ def test_a_line_carries_its_checksum(journal: Journal, tmp_path: Path) -> None:
         assert int(checksum, 16) == zlib.crc32(payload)
 
 
-def test_a_line_cut_short_anywhere_is_dropped_and_the_journal_goes_on(journal: Journal, tmp_path: Path) -> None:
+def test_a_line_cut_short_anywhere_is_dropped_and_the_journal_goes_on(
+    journal: Journal, tmp_path: Path
+) -> None:
     path = tmp_path / JOURNAL
     whole = path.read_bytes()
     last = whole[:-1].rindex(b"\n") + 1
@@ -95,7 +101,9 @@ def test_any_changed_byte_before_the_last_line_is_an_error_that_names_its_line(
     (root / JOURNAL).write_bytes(content)
     before = (root / JOURNAL).read_bytes()
     line_start = before.rfind(b"\n", 0, place) + 1
-    with pytest.raises(RunCorruptError, match=rf"journal\.jsonl is damaged at byte {line_start}\b.*--overwrite"):
+    with pytest.raises(
+        RunCorruptError, match=rf"journal\.jsonl is damaged at byte {line_start}\b.*--overwrite"
+    ):
         events(journal)
     assert (root / JOURNAL).read_bytes() == before
 

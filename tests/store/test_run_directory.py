@@ -48,7 +48,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-# Recording and reading ------------------------------------------------------------------------------------------
+# Recording and reading ------------------------------------------------------------------------------------
 
 
 def test_what_was_put_is_there_after_reopening(opened: Opener) -> None:
@@ -149,7 +149,7 @@ def test_a_chunk_is_recorded_after_its_files(opened: Opener, monkeypatch: pytest
     assert again.has_chunk(CHUNKS[1], make_frames(CHUNKS[1].new))
 
 
-# Integrity ------------------------------------------------------------------------------------------------------
+# Integrity ------------------------------------------------------------------------------------------------
 
 
 def test_a_stored_chunk_is_recognised_by_its_plan_and_its_pixels(opened: Opener) -> None:
@@ -164,7 +164,9 @@ def test_a_stored_chunk_is_recognised_by_its_plan_and_its_pixels(opened: Opener)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shorter", "missing"])
-@pytest.mark.parametrize("file", ["submaps/000001.safetensors", "frames/000001.zip", "full_depth/000001.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["submaps/000001.safetensors", "frames/000001.zip", "full_depth/000001.safetensors"]
+)
 def test_a_damaged_file_is_noticed_and_made_anew(opened: Opener, root: Path, file: str, damage: str) -> None:
     run = opened()
     for index in range(3):
@@ -221,12 +223,14 @@ def test_a_damaged_journal_is_an_error_that_overwriting_gets_rid_of(opened: Open
     assert not (root / "poses.txt").exists()
 
 
-# Opening --------------------------------------------------------------------------------------------------------
+# Opening --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_missing_or_empty_folder_is_a_fresh_start(opened: Opener, root: Path, resume: bool, exists: bool) -> None:
+def test_a_missing_or_empty_folder_is_a_fresh_start(
+    opened: Opener, root: Path, resume: bool, exists: bool
+) -> None:
     if exists:
         root.mkdir(parents=True)
     run = opened(resume=resume)
@@ -264,7 +268,9 @@ def test_a_folder_that_happens_to_be_called_scratch_is_foreign_too(
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}])
-def test_a_run_killed_before_its_manifest_starts_afresh(opened: Opener, root: Path, options: dict[str, bool]) -> None:
+def test_a_run_killed_before_its_manifest_starts_afresh(
+    opened: Opener, root: Path, options: dict[str, bool]
+) -> None:
     (root / SCRATCH).mkdir(parents=True)
     (root / SCRATCH / "0123-run.json").write_text("{")
     (root / LOCK).touch()
@@ -313,10 +319,12 @@ def in_another_process(code: str, root: Path, *, expect: int) -> None:
     assert done.returncode == expect
 
 
-# Locks ----------------------------------------------------------------------------------------------------------
+# Locks ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_in_the_same_process_is_refused(opened: Opener, root: Path, request_: RunRequest) -> None:
+def test_a_second_run_in_the_same_process_is_refused(
+    opened: Opener, root: Path, request_: RunRequest
+) -> None:
     opened()
     for options in ({"resume": True}, {"overwrite": True}):
         with pytest.raises(RunLockedError, match="another process works on"):
@@ -341,7 +349,7 @@ def test_a_refused_opening_releases_the_lock(opened: Opener, request_: RunReques
     opened(resume=True)
 
 
-# Resuming what was made of something else -----------------------------------------------------------------------
+# Resuming what was made of something else -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -349,8 +357,14 @@ def test_a_refused_opening_releases_the_lock(opened: Opener, request_: RunReques
     [
         ({"config": {"chunk_size": 8, "fps": None, "export": ["poses"]}}, r"chunk_size \(was 4, now 8\)"),
         ({"config": {"chunk_size": 4, "fps": 2.0, "export": ["poses"]}}, r"fps \(was None, now 2.0\)"),
-        ({"config": {"chunk_size": 4, "fps": None, "export": ["tum"]}}, r"export \(was \['poses'\], now \['tum'\]\)"),
-        ({"config": {"chunk_size": 4, "fps": None, "export": ["poses"], "new": 1}}, r"new \(was None, now 1\)"),
+        (
+            {"config": {"chunk_size": 4, "fps": None, "export": ["tum"]}},
+            r"export \(was \['poses'\], now \['tum'\]\)",
+        ),
+        (
+            {"config": {"chunk_size": 4, "fps": None, "export": ["poses"], "new": 1}},
+            r"new \(was None, now 1\)",
+        ),
         ({"model": "simulated"}, "model \\(was 'classical', now 'simulated'\\)"),
         ({"source": "clip:2"}, "the input or which of its frames"),
     ],
@@ -379,7 +393,7 @@ def test_the_way_to_the_input_may_change(opened: Opener, request_: RunRequest) -
     assert sorted(opened(replace(request_, input="/elsewhere/clip.mp4"), resume=True).chunks) == [0]
 
 
-# Overwriting ----------------------------------------------------------------------------------------------------
+# Overwriting ----------------------------------------------------------------------------------------------
 
 
 def test_overwriting_removes_what_is_ours_and_nothing_else(opened: Opener, root: Path) -> None:
@@ -449,7 +463,7 @@ def test_overwriting_may_be_killed_at_any_removal(
     assert sorted(contents(root)) == ["notes.txt", MANIFEST]
 
 
-# Finished runs --------------------------------------------------------------------------------------------------
+# Finished runs --------------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_knows_its_trajectory(opened: Opener) -> None:
@@ -494,7 +508,7 @@ def test_outputs_may_not_leave_the_run(opened: Opener, path: str) -> None:
         opened().file(path)
 
 
-# The manifest ---------------------------------------------------------------------------------------------------
+# The manifest ---------------------------------------------------------------------------------------------
 
 
 def test_the_manifest_says_what_was_asked(opened: Opener, root: Path, request_: RunRequest) -> None:
@@ -515,11 +529,21 @@ def test_the_manifest_says_what_was_asked(opened: Opener, root: Path, request_: 
         (b"[]", RunCorruptError, "no manifest of a run"),
         (b"null", RunCorruptError, "no manifest of a run"),
         (b'{"format": "other", "version": 1}', RunCorruptError, "no manifest of a run"),
-        (b'{"format": "da3stream run", "version": 1}', RunCorruptError, "has lost config, model, source, status"),
-        (b'{"format": "da3stream run", "version": 99, "config": {}}', RunMismatchError, "format 99.*format 1"),
+        (
+            b'{"format": "da3stream run", "version": 1}',
+            RunCorruptError,
+            "has lost config, model, source, status",
+        ),
+        (
+            b'{"format": "da3stream run", "version": 99, "config": {}}',
+            RunMismatchError,
+            "format 99.*format 1",
+        ),
     ],
 )
-def test_garbage_for_a_manifest_is_an_error(tmp_path: Path, content: bytes, error: Any, complaint: str) -> None:
+def test_garbage_for_a_manifest_is_an_error(
+    tmp_path: Path, content: bytes, error: Any, complaint: str
+) -> None:
     (tmp_path / MANIFEST).write_bytes(content)
     with pytest.raises(error, match=complaint):
         read_manifest(tmp_path)
