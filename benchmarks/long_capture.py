@@ -2,8 +2,9 @@
 
     python benchmarks/long_capture.py --frames 3600 36000 --estimator precomputed
 
-Every length runs in a process of its own, so that its peak resident memory is its own. `precomputed` returns arrays that
-exist already, so that the wall time is the engine's; `simulated` casts rays and draws errors as a network would make.
+Every length runs in a process of its own, so that its peak resident memory is its own. `precomputed` returns
+arrays that exist already, so that the wall time is the engine's; `simulated` casts rays and draws errors as a
+network would make.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ class PrecomputedEstimator:
         rows = indices % LAP
         depth = self._depth[rows]
         return Prediction(
-            depth=depth, confidence=np.where(self._sky[rows], 0, 1).astype(np.float32),
+            depth=depth,
+            confidence=np.where(self._sky[rows], 0, 1).astype(np.float32),
             cam_from_submap=self._cam_from_world[rows],
-            intrinsics=np.repeat(self._intrinsics[None], len(rows), axis=0), is_metric=False,
+            intrinsics=np.repeat(self._intrinsics[None], len(rows), axis=0),
+            is_metric=False,
         )
 
 
@@ -59,24 +62,38 @@ def run_once(frames: int, estimator_name: str, folder: str, answers: Any) -> Non
     lap = street_laps(LAP)
     world_from_cam = lap[np.arange(frames) % LAP] if estimator_name == "precomputed" else street_laps(frames)
     world = SimulatedWorld(world_from_cam, seed=7, size=(14, 42), hfov_deg=82)
-    estimator = PrecomputedEstimator(world) if estimator_name == "precomputed" else SimulatedEstimator(world, 1)
+    estimator = (
+        PrecomputedEstimator(world) if estimator_name == "precomputed" else SimulatedEstimator(world, 1)
+    )
     output = Path(folder) / f"run_{frames}"
     began, cpu_began = time.perf_counter(), time.process_time()
     result = da3stream.reconstruct(SimulatedSource(world), output, estimator=estimator)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     centres, truth = result.trajectory.world_from_cam[:, :3, 3], world.world_from_cam[:, :3, 3]
     aligned = umeyama(centres, truth).apply(centres)
-    temporary = sum(folder_bytes(output / name) for name in ("submaps", "frames")) + (output / "journal.jsonl").stat().st_size
-    answers.put({
-        "frames": frames, "seconds": seconds, "cpu_seconds": cpu_seconds, "frames_per_s": frames / seconds,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "temporary_bytes_per_frame": temporary / frames, "run_bytes": folder_bytes(output),
-        "stages_s": result.measured["seconds"], "ate_m": float(np.sqrt(((aligned - truth) ** 2).sum(1).mean())),
-    })
+    temporary = (
+        sum(folder_bytes(output / name) for name in ("submaps", "frames"))
+        + (output / "journal.jsonl").stat().st_size
+    )
+    answers.put(
+        {
+            "frames": frames,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "frames_per_s": frames / seconds,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "temporary_bytes_per_frame": temporary / frames,
+            "run_bytes": folder_bytes(output),
+            "stages_s": result.measured["seconds"],
+            "ate_m": float(np.sqrt(((aligned - truth) ** 2).sum(1).mean())),
+        }
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, nargs="+", default=[3600, 36000])
     parser.add_argument("--estimator", choices=["precomputed", "simulated"], default="precomputed")
     arguments = parser.parse_args()

@@ -3,10 +3,10 @@
     python benchmarks/real_clips.py                      # all cases
     python benchmarks/real_clips.py kitti fox-unknown    # some of them
 
-The clips lie in the folder that DA3STREAM_SHARED names (default: ../shared beside the checkout). Cases whose name ends in
-`-unseen` are clips that nothing was tuned on: another crop, speed and direction. Every case is one command in a process
-of its own; CPU seconds are user + system of it and all its children, and the SIFT figure is the CPU time of extracting
-the same frames' features in this process right after it.
+The clips lie in the folder that DA3STREAM_SHARED names (default: ../shared beside the checkout). Cases
+whose name ends in `-unseen` are clips that nothing was tuned on: another crop, speed and direction. Every
+case is one command in a process of its own; CPU seconds are user + system of it and all its children, and
+the SIFT figure is the CPU time of extracting the same frames' features in this process right after it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def fox_unseen(folder: Path) -> Clip:
     document = json.loads((FOX / "transforms.json").read_text())
     pose_of = {Path(frame["file_path"]).name: frame["transform_matrix"] for frame in document["frames"]}
     document["frames"] = [
-        {"file_path": f"{number:04d}.png", "transform_matrix": pose_of[path.name]} for number, path in enumerate(images)
+        {"file_path": f"{number:04d}.png", "transform_matrix": pose_of[path.name]}
+        for number, path in enumerate(images)
     ]
     truth = folder.parent / "truth.json"
     truth.write_text(json.dumps(document))
@@ -144,10 +145,14 @@ def run_case(case: Case, folder: Path, chunk_size: int) -> dict[str, Any]:
     manifest = json.loads((run / "run.json").read_text())
     sift_s = _sift_cpu_s(clip.input, case.options)
     report: dict[str, Any] = {
-        "frames": len(cameras), "wall_s": wall_s, "cpu_s_per_frame": cpu_s / len(cameras),
-        "sift_cpu_s_per_frame": sift_s / len(cameras), "cpu_over_sift": cpu_s / sift_s,
+        "frames": len(cameras),
+        "wall_s": wall_s,
+        "cpu_s_per_frame": cpu_s / len(cameras),
+        "sift_cpu_s_per_frame": sift_s / len(cameras),
+        "cpu_over_sift": cpu_s / sift_s,
         "all_poses_finite": bool(np.isfinite([camera["world_from_cam"] for camera in cameras]).all()),
-        "stages_s": manifest["measured"]["seconds"], "warnings": manifest["warnings"],
+        "stages_s": manifest["measured"]["seconds"],
+        "warnings": manifest["warnings"],
     }
     if clip.camera is not None and not case.knows_camera:
         focals = [camera["intrinsics"]["fx"] for camera in cameras]
@@ -156,7 +161,9 @@ def run_case(case: Case, folder: Path, chunk_size: int) -> dict[str, Any]:
     if clip.truth is not None:
         found = evaluate(load_trajectory(run), load_trajectory(clip.truth))
         report |= {
-            "associated_frames": found.associated_frames, "ate": found.ate.rmse, "path": found.path_length,
+            "associated_frames": found.associated_frames,
+            "ate": found.ate.rmse,
+            "path": found.path_length,
             "ate_percent": found.ate_percent,
         }
     report["missed"] = {
@@ -171,7 +178,9 @@ def _children_cpu_s() -> float:
 
 
 def _sift_cpu_s(path: Path, options: tuple[str, ...]) -> float:
-    config = load_config(None, {name[2:]: value for name, value in zip(options[::2], options[1::2], strict=True)})
+    config = load_config(
+        None, {name[2:]: value for name, value in zip(options[::2], options[1::2], strict=True)}
+    )
     images = [frame.image for frame in open_source(path, config)]
     began = time.process_time()
     for image in images:
@@ -180,7 +189,9 @@ def _sift_cpu_s(path: Path, options: tuple[str, ...]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--chunk-size", type=int, default=24)
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 """da3stream: monocular video in; camera poses, depth, a point cloud and a COLMAP model out.
 
-    source -> selection -> chunking -> estimation -> alignment -> loop closure -> optimisation -> assembly -> writers
-     Frame      Frame        Chunk       Submap       SubmapEdge    SubmapEdge     PoseGraph     Trajectory    files
+    source -> selection -> chunking -> estimation -> alignment -> optimisation -> assembly -> writers
+     Frame      Frame        Chunk       Submap       SubmapEdge    PoseGraph     Trajectory    files
 
     result = da3stream.reconstruct("video.mp4", "out/")
     result.trajectory.world_from_cam        # (N, 4, 4)
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     )
     from da3stream.estimation.base import GeometryEstimator
     from da3stream.geometry.sim3 import Sim3
-    from da3stream.pipeline import Result, Update, export, reconstruct, stream
+    from da3stream.pipeline import export, reconstruct, stream
     from da3stream.place.base import PlaceDescriptor
     from da3stream.progress import Progress
+    from da3stream.result import Result, Update
     from da3stream.scene import Frame, KnownCameras, Prediction, Trajectory
     from da3stream.source.base import FrameSource
 
@@ -38,14 +39,20 @@ __version__ = "0.1.0"
 _HOME = {
     "config": ("Config", "load_config"),
     "errors": (
-        "ConfigError", "Da3StreamError", "EstimationError", "FormatError", "InputError", "MissingDependencyError",
+        "ConfigError",
+        "Da3StreamError",
+        "EstimationError",
+        "FormatError",
+        "InputError",
+        "MissingDependencyError",
         "StoreError",
     ),
     "estimation.base": ("GeometryEstimator",),
     "geometry.sim3": ("Sim3",),
-    "pipeline": ("Result", "Update", "export", "reconstruct", "stream"),
+    "pipeline": ("export", "reconstruct", "stream"),
     "place.base": ("PlaceDescriptor",),
     "progress": ("Progress",),
+    "result": ("Result", "Update"),
     "scene": ("Frame", "KnownCameras", "Prediction", "Trajectory"),
     "source.base": ("FrameSource",),
 }

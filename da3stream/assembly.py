@@ -41,8 +41,8 @@ def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> Assemble
     """Blend what the submaps say of each frame.
 
     Each submap speaks for its frames with a weight that falls linearly towards those ends of its chunk where
-    another submap takes over, so that one submap fades into the next across an overlap, however short the last
-    one is. Positions and log-scales are averaged, rotations on SO(3).
+    another submap takes over, so that one submap fades into the next across an overlap, however short the
+    last one is. Positions and log-scales are averaged, rotations on SO(3).
 
     Args:
         frames: M frame indices.

@@ -26,8 +26,9 @@ class LoadedChunk:
 def chunk_frames(frames: Iterable[Frame], config: ChunkingConfig) -> Iterator[LoadedChunk]:
     """Group frames into chunks as they arrive; at most one chunk of frames is held.
 
-    Every chunk has `chunk_size` frames, of which the first `overlap` belong to the chunk before it. The last one may
-    be shorter, but never than overlap + 2 frames (its context then reaches further back) unless the video is.
+    Every chunk has `chunk_size` frames, of which the first `overlap` belong to the chunk before it. The last
+    one may be shorter, but never than overlap + 2 frames (its context then reaches further back) unless the
+    video is.
     """
     size, overlap = config.chunk_size, config.overlap_frames
     context: list[Frame] = []

@@ -19,8 +19,8 @@
     ├── FormatError              a trajectory, calibration or model file cannot be read
     └── MissingDependencyError   an optional package or a system library is not installed
 
-The message says what happened, what was found, what was expected and what to do next. The command line prints it as
-one line and exits with status 1; anything that is not a `Da3StreamError` is a bug.
+The message says what happened, what was found, what was expected and what to do next. The command line prints
+it as one line and exits with status 1; anything that is not a `Da3StreamError` is a bug.
 """
 
 from __future__ import annotations

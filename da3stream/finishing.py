@@ -1,4 +1,4 @@
-"""The finishing pass: a pure function of the run directory. Placement, assembly and the outputs, without inference."""
+"""The finishing pass: placement, assembly and the outputs. A pure function of the run directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation import place_submap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.scene import FrameBlock, Trajectory
-from da3stream.source.base import HasOriginals
+from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.store import ChunkRecord, Run
 from da3stream.writers import WriterContext, create_writers
 
@@ -51,7 +51,9 @@ class PlacedMap:
         self._first_new.append(chunk.new[0])
         self.submaps.append(
             PlacedSubmap(
-                chunk=chunk, world_from_submap=world_from_submap, cam_from_submap=cameras,
+                chunk=chunk,
+                world_from_submap=world_from_submap,
+                cam_from_submap=cameras,
                 depth_ratio=self._depth_ratio(index),
             )
         )
@@ -61,12 +63,13 @@ class PlacedMap:
         wanted = set(frames)
         owner = bisect.bisect_right(self._first_new, min(frames)) - 1
         covering = itertools.takewhile(
-            lambda placed: not wanted.isdisjoint(placed.chunk.frames), itertools.islice(self.submaps, owner, None)
+            lambda placed: not wanted.isdisjoint(placed.chunk.frames),
+            itertools.islice(self.submaps, owner, None),
         )
         return assemble(frames, covering)
 
     def _depth_ratio(self, index: int) -> dict[int, float]:
-        """Context frame -> its depth in the owner over its depth here, from submap to submap along the chain."""
+        """Context frame -> its depth in the owner over its depth here, along the chain of submaps."""
         if index == 0:
             return {}
         earlier = self.submaps[index - 1].depth_ratio
@@ -107,10 +110,17 @@ def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
     if submap.sky is not None:
         confidence = np.where(submap.sky[own], np.float32(0), confidence)
     return FrameBlock(
-        submap=index, index=np.array(record.chunk.new, dtype=np.int64), source_index=table.source_index,
-        timestamp_s=table.timestamp_s, names=table.names, original_size=table.original_size,
-        images=run.images(index), world_from_cam=cameras.world_from_cam,
-        intrinsics=submap.image_intrinsics[own], depth=submap.depth[own] * scale, confidence=confidence,
+        submap=index,
+        index=np.array(record.chunk.new, dtype=np.int64),
+        source_index=table.source_index,
+        timestamp_s=table.timestamp_s,
+        names=table.names,
+        original_size=table.original_size,
+        images=run.images(index),
+        world_from_cam=cameras.world_from_cam,
+        intrinsics=submap.image_intrinsics[own],
+        depth=submap.depth[own] * scale,
+        confidence=confidence,
         depth_intrinsics=submap.intrinsics[own],
         full_depth=None if full is None else full.depth * scale,
         full_confidence=None if full is None else full.confidence,
@@ -120,19 +130,22 @@ def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
 def write_outputs(
     run: Run,
     placed: PlacedMap,
-    trajectory: Trajectory,
     names: Sequence[str],
     config: OutputConfig,
     *,
-    originals: HasOriginals | None,
+    source: FrameSource | None,
     progress: ProgressCallback,
 ) -> None:
-    """Stream all finished frames through the writers of these formats. Nothing appears unless all of it was written."""
+    """Stream all finished frames through the writers of these formats. Nothing appears until all is there."""
     records = [run.chunks[index] for index in range(len(run.chunks))]
+    trajectory = run.trajectory()
     context = WriterContext(
-        outputs=run, config=config, positions_in_world=trajectory.world_from_cam[:, :3, 3],
+        outputs=run,
+        config=config,
+        positions_in_world=trajectory.world_from_cam[:, :3, 3],
         is_metric=records[0].is_metric,
-        timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"], originals=originals,
+        timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"],
+        originals=source if isinstance(source, HasOriginals) else None,
     )
     writers = create_writers(names, context)
     try:

@@ -146,7 +146,7 @@ def test_rotations_that_disagree_are_met_halfway_and_stay_orthonormal() -> None:
 
 
 def test_depth_scale_takes_the_owners_depth_to_the_world() -> None:
-    """Both submaps know the depth of the shared frame exactly: whoever is asked, the owner's depth is scaled alike."""
+    """Both submaps know the depth of the shared frames exactly, so they agree on the scale."""
     first = Chunk(index=0, context=(), new=(0, 1, 2, 3))
     second = Chunk(index=1, context=(2, 3), new=(4, 5))
     truth = walk(6)

@@ -14,10 +14,8 @@ import da3stream
 
 PACKAGE = Path(da3stream.__file__).parent
 LEAVES = {"geometry", "imaging", "errors"}
-STAGES = {
-    "source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation", "assembly", "store",
-    "writers",
-}  # fmt: skip
+STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation"}
+STAGES |= {"assembly", "store", "writers"}
 PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
 RARE = ("torch", "faiss", "open3d", "ray", "viser")
 HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss")

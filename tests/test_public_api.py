@@ -41,6 +41,8 @@ def test_every_exported_name_resolves_and_is_documented() -> None:
 def test_all_errors_share_one_root() -> None:
     from da3stream import errors
 
-    raised = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    raised = [
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
     assert len(raised) > 10
     assert all(issubclass(error, da3stream.Da3StreamError) for error in raised)

@@ -49,9 +49,10 @@ class _SharedFrames:
 def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
     """Measure a_from_b on the same pixels of the shared frames.
 
-    The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away, and
-    is refined by IRLS on the point pairs with residuals relative to depth. With too few usable points, or when
-    they disagree, the edge is made from poses alone and carries little information; `evidence["method"]` says so.
+    The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away,
+    and is refined by IRLS on the point pairs with residuals relative to depth. With too few usable points, or
+    when they disagree, the edge is made from poses alone and carries little information; `evidence["method"]`
+    says so.
 
     Raises:
         ValueError: the submaps share no frame.
@@ -62,7 +63,11 @@ def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
     initial = _from_poses(shared, float(np.exp(np.mean(np.log(ratios)))))
     if enough:
         fit = registration.fit_robust(
-            shared.points_b, shared.points_a, weights=shared.weights, residual_unit=shared.depth_a, initial=initial
+            shared.points_b,
+            shared.points_a,
+            weights=shared.weights,
+            residual_unit=shared.depth_a,
+            initial=initial,
         )
         if fit.inlier_ratio >= MIN_INLIER_RATIO:
             return _edge_from_points(a, b, shared, fit, ratios)
@@ -82,10 +87,15 @@ def _collect(a: Submap, b: Submap) -> _SharedFrames:
     weights = np.sqrt(weight_a * weight_b) if weight_a.shape == weight_b.shape else np.zeros_like(weight_a)
     pixels = _Pixels.where(weights > 0)
     return _SharedFrames(
-        frames=frames, poses_a=poses_a, poses_b=poses_b,
-        points_a=pixels.points(a, rows_a, poses_a), points_b=pixels.points(b, rows_b, poses_b),
-        depth_a=pixels.depth(a, rows_a), depth_b=pixels.depth(b, rows_b),
-        weights=weights[pixels.row, pixels.y, pixels.x], row=pixels.row,
+        frames=frames,
+        poses_a=poses_a,
+        poses_b=poses_b,
+        points_a=pixels.points(a, rows_a, poses_a),
+        points_b=pixels.points(b, rows_b, poses_b),
+        depth_a=pixels.depth(a, rows_a),
+        depth_b=pixels.depth(b, rows_b),
+        weights=weights[pixels.row, pixels.y, pixels.x],
+        row=pixels.row,
     )
 
 
@@ -129,11 +139,13 @@ def _confidence_weights(submap: Submap, rows: NDArray[np.intp]) -> Array:
 
 
 def _depth_ratios(shared: _SharedFrames) -> Array:
-    """(K,) median of depth in a over depth in b per shared frame; frames without points get the overall one."""
+    """(K,) median of depth in a over depth in b per shared frame; the overall one without points."""
     log_ratio = np.log(shared.depth_a / shared.depth_b)
     overall = float(np.median(log_ratio)) if len(log_ratio) else _log_baseline_ratio(shared)
     per_frame = [log_ratio[shared.row == k] for k in range(len(shared.frames))]
-    return np.exp([np.median(values) if len(values) >= MIN_POINTS_PER_FRAME else overall for values in per_frame])
+    return np.exp(
+        [np.median(values) if len(values) >= MIN_POINTS_PER_FRAME else overall for values in per_frame]
+    )
 
 
 def _log_baseline_ratio(shared: _SharedFrames) -> float:
@@ -143,7 +155,7 @@ def _log_baseline_ratio(shared: _SharedFrames) -> float:
 
 
 def _spread(poses: Array) -> float:
-    """RMS distance of the camera centres from their mean, the same in every frame; 0 if it is but rounding."""
+    """RMS distance of the camera centres from their mean, in any frame the same; 0 if only rounding."""
     centres = poses[:, :3, 3]
     spread = float(np.sqrt(np.var(centres, axis=0).sum()))
     return spread if spread > 1e-9 * np.abs(centres).max() else 0.0
@@ -161,12 +173,18 @@ def _edge_from_points(
     a: Submap, b: Submap, shared: _SharedFrames, fit: registration.RobustFit, ratios: Array
 ) -> SubmapEdge:
     information = registration.fit_information(
-        shared.points_b, float(fit.a_from_b.scale), fit.weights, fit.sigma,
+        shared.points_b,
+        float(fit.a_from_b.scale),
+        fit.weights,
+        fit.sigma,
         INDEPENDENT_SAMPLES_PER_FRAME * len(shared.frames),
     )
     evidence = {
-        "method": "points", "points": len(shared.points_a), "relative_residual": fit.sigma,
-        "inlier_ratio": fit.inlier_ratio, "iterations": fit.iterations,
+        "method": "points",
+        "points": len(shared.points_a),
+        "relative_residual": fit.sigma,
+        "inlier_ratio": fit.inlier_ratio,
+        "iterations": fit.iterations,
     }
     return _edge(a, b, shared, fit.a_from_b, information, ratios, evidence)
 
@@ -185,9 +203,18 @@ def _typical_depth(depth: NDArray[np.float32]) -> float:
 
 
 def _edge(
-    a: Submap, b: Submap, shared: _SharedFrames, fit: Sim3, information: Array, ratios: Array, evidence: dict[str, object]
+    a: Submap,
+    b: Submap,
+    shared: _SharedFrames,
+    fit: Sim3,
+    information: Array,
+    ratios: Array,
+    evidence: dict[str, object],
 ) -> SubmapEdge:
     return SubmapEdge(
-        a=a.chunk.index, b=b.chunk.index, a_from_b=fit, information=information,
+        a=a.chunk.index,
+        b=b.chunk.index,
+        a_from_b=fit,
+        information=information,
         evidence={**evidence, "frames": list(shared.frames), "depth_ratios": [float(r) for r in ratios]},
     )

@@ -32,7 +32,9 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="da3stream")
 def cli() -> None:
     """Turn a long video into camera poses, intrinsics, depth, a point cloud and a COLMAP model.
@@ -75,7 +77,8 @@ def _fail(message: str) -> None:
 
 
 def _explain_import(error: ImportError) -> str:
-    """A missing system library, with the package that has it; any other failed import is a bug and raised again."""
+    """Name the package of a missing system library; any other failed import is a bug and raised again."""
     if any(library in str(error) for library in ("libGL", "libgthread", "libglib", "libxcb")):
-        return f"OpenCV needs a system library: {error}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        hint = "On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        return f"OpenCV needs a system library: {error}. {hint}"
     raise error

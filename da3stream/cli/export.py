@@ -10,8 +10,11 @@ import click
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "names", required=True, metavar="A,B,...",
-    help="Formats, separated by commas: poses, tum, kitti, cameras, pcd, colmap, results (needs a run with --keep full).",
+    "--to",
+    "names",
+    required=True,
+    metavar="A,B,...",
+    help="Formats: poses, tum, kitti, cameras, pcd, colmap, results (needs a run made with --keep full).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines.")
 def command(run_directory: Path, names: str, as_json: bool) -> None:

@@ -39,7 +39,10 @@ def _lines(found: InputDescription, chunks: int | None) -> list[tuple[str, str]]
         ("frames", _count(found.frames, "" if found.frames_are_counted else "about ")),
         ("duration", "unknown" if found.duration_s is None else f"{found.duration_s:.2f} s"),
         ("rate", _rate(found)),
-        ("times from", {"container": "the container", "exif": "EXIF", "synthetic": "frame numbers"}[found.timestamps]),
+        (
+            "times from",
+            {"container": "the container", "exif": "EXIF", "synthetic": "frame numbers"}[found.timestamps],
+        ),
         ("a run takes", f"{_count(found.selected_frames, 'about ')} frames"),
         ("processed at", f"{found.processing_width} x {found.processing_height} px"),
     ]

@@ -1,4 +1,4 @@
-"""Command-line options made from the configuration model, so that both have the same names, types and help."""
+"""Command-line options made from the configuration model: the same names, types and help."""
 
 from __future__ import annotations
 
@@ -23,22 +23,29 @@ def config_options(function: Function) -> Function:
 
 def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given on the command line."""
-    return {name: value for name, value in options.items() if name in Config.model_fields and value is not None}
+    return {
+        name: value for name, value in options.items() if name in Config.model_fields and value is not None
+    }
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     default = "" if field.default is None else f"  [default: {_shown(field.default)}]"
     return click.option(
-        f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None, metavar=_metavar(name, field),
+        f"--{name.replace('_', '-')}",
+        name,
+        type=_type(field.annotation),
+        default=None,
+        metavar=_metavar(name, field),
         help=f"{field.description}{default}",
     )
 
 
-def _type(annotation: Any) -> click.ParamType | None:
+def _type(annotation: Any) -> Any:
+    """click's type: choices for literals, numbers, and text for everything else (the model parses it)."""
     inner = _without_none(annotation)
     if get_origin(inner) is Literal:
         return click.Choice(get_args(inner))
-    return {int: click.INT, float: click.FLOAT}.get(inner, click.STRING)
+    return inner if inner in (int, float) else str
 
 
 def _without_none(annotation: Any) -> Any:

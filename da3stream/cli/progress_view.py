@@ -47,7 +47,9 @@ class _Rate:
         now = time.monotonic()
         if progress.stage != self._stage or progress.reused:
             first = progress.frames if progress.reused else 0
-            began = now if progress.reused or progress.stage != "estimation" or not self._stage else self._began
+            began = (
+                now if progress.reused or progress.stage != "estimation" or not self._stage else self._began
+            )
             self._stage, self._began, self._first = progress.stage, began, first
         done, seconds = progress.frames - self._first, now - self._began
         return done / seconds if done > 0 and seconds > 0 else None
@@ -58,8 +60,12 @@ class _TerminalView:
 
     def __init__(self) -> None:
         self._bar = Bar(
-            TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(), console=Console(stderr=True),
+            TextColumn("{task.description:14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
         self._rate = _Rate()
@@ -84,7 +90,10 @@ class _TerminalView:
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(TITLES[stage], total=None, detail="")
         self._bar.update(
-            self._tasks[stage], completed=progress.frames, total=progress.frames_total, detail=_detail(progress, rate)
+            self._tasks[stage],
+            completed=progress.frames,
+            total=progress.frames_total,
+            detail=_detail(progress, rate),
         )
 
 
@@ -103,7 +112,9 @@ class _PlainView:
         if progress.stage == "start":
             click.echo(_plan(progress), err=True)
         is_last = progress.frames == progress.frames_total
-        if progress.stage in ("start", "done") or (time.monotonic() - self._last < SECONDS_BETWEEN_LINES and not is_last):
+        if progress.stage in ("start", "done") or (
+            time.monotonic() - self._last < SECONDS_BETWEEN_LINES and not is_last
+        ):
             return
         self._last = time.monotonic()
         total = "" if progress.frames_total is None else f"/{progress.frames_total}"

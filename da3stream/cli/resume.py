@@ -20,7 +20,8 @@ def command(run_directory: Path, as_json: bool) -> None:
     manifest = read_manifest(run_directory)
     if manifest["input"] is None:
         raise StoreError(
-            f"{run_directory} was made from a source object", hint="Call da3stream.reconstruct(..., resume=True)."
+            f"{run_directory} was made from a source object",
+            hint="Call da3stream.reconstruct(..., resume=True).",
         )
     config = load_config(None, manifest["config"])
     run_and_report(Path(manifest["input"]), run_directory, config, True, False, as_json)

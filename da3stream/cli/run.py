@@ -13,9 +13,13 @@ from da3stream.config import Config, load_config, preset_names
 
 @click.command(context_settings={"show_default": True})
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run directory to make.")
 @click.option(
-    "--config", "config_file", metavar="FILE|PRESET",
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The run directory to make."
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE|PRESET",
     help=f"Options from a YAML file or a preset ({', '.join(preset_names())}). The command line wins.",
 )
 @config_options
@@ -23,7 +27,13 @@ from da3stream.config import Config, load_config, preset_names
 @click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
-    source: Path, output: Path, config_file: str | None, resume: bool, overwrite: bool, as_json: bool, **options: Any
+    source: Path,
+    output: Path,
+    config_file: str | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Reconstruct INPUT, a video file or a folder of images.
 
@@ -34,7 +44,9 @@ def command(
 
     Stop it with Ctrl-C at any time; `da3stream resume RUN` goes on where it was.
     """
-    run_and_report(source, output, load_config(config_file, overrides_of(options)), resume, overwrite, as_json)
+    run_and_report(
+        source, output, load_config(config_file, overrides_of(options)), resume, overwrite, as_json
+    )
 
 
 def run_and_report(

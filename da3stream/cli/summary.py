@@ -6,7 +6,7 @@ import json
 
 import click
 
-from da3stream.pipeline import Result
+from da3stream.result import Result
 
 WHAT_IT_IS = {
     "camera_poses.txt": "camera to world, 16 numbers a line",
@@ -21,10 +21,17 @@ WHAT_IT_IS = {
 def print_summary(result: Result, *, as_json: bool) -> None:
     """Print frames, warnings and where the outputs are."""
     if as_json:
-        click.echo(json.dumps({
-            "stage": "result", "output": str(result.output), "frames": len(result.trajectory),
-            "warnings": list(result.warnings), "measured": dict(result.measured),
-        }))
+        click.echo(
+            json.dumps(
+                {
+                    "stage": "result",
+                    "output": str(result.output),
+                    "frames": len(result.trajectory),
+                    "warnings": list(result.warnings),
+                    "measured": dict(result.measured),
+                }
+            )
+        )
         return
     click.echo(f"{len(result.trajectory)} frames reconstructed in {result.measured['seconds_total']:.0f} s")
     for path, meaning in WHAT_IT_IS.items():

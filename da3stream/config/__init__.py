@@ -4,5 +4,11 @@ from da3stream.config.load import load_config, preset_names
 from da3stream.config.model import ChunkingConfig, Config, EstimationConfig, OutputConfig, SourceConfig
 
 __all__ = [
-    "ChunkingConfig", "Config", "EstimationConfig", "OutputConfig", "SourceConfig", "load_config", "preset_names",
+    "ChunkingConfig",
+    "Config",
+    "EstimationConfig",
+    "OutputConfig",
+    "SourceConfig",
+    "load_config",
+    "preset_names",
 ]

@@ -55,7 +55,9 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
             expected=f"a YAML file or one of {', '.join(preset_names())}",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"cannot read the configuration file {path}: {' '.join(str(error).split())}"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -8,8 +8,8 @@ from da3stream.estimation.base import GeometryEstimator
 __all__ = ["GeometryEstimator", "create_estimator", "resolve_model"]
 
 AUTO_NOTICE = (
-    "model auto: this version has the classical estimator only (structure from motion and dense stereo on the CPU; "
-    "it needs texture and camera motion). Pass --intrinsics if you know your camera."
+    "model auto: this version has the classical estimator only (structure from motion and dense stereo on "
+    "the CPU; it needs texture and camera motion). Pass --intrinsics if you know your camera."
 )
 
 

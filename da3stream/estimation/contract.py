@@ -22,7 +22,9 @@ def known_cameras_for(
     if config.intrinsics is not None:
         fx, fy, cx, cy = config.intrinsics
         original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-        matrices = [rescale_intrinsics(original, frame.original_size or frame.size, frame.size) for frame in frames]
+        matrices = [
+            rescale_intrinsics(original, frame.original_size or frame.size, frame.size) for frame in frames
+        ]
         return KnownCameras(intrinsics=np.stack(matrices))
     if settled is not None:
         return KnownCameras(intrinsics=np.repeat(settled[None], len(frames), axis=0))
@@ -45,7 +47,8 @@ def describe_frames(
     vectors = descriptor.describe(images, indices=indices)
     if vectors.shape != (len(images), descriptor.dim) or not np.isfinite(vectors).all():
         raise EstimationError(
-            f"the place descriptor {descriptor.name!r} broke its contract", got=f"shape {vectors.shape}",
+            f"the place descriptor {descriptor.name!r} broke its contract",
+            got=f"shape {vectors.shape}",
             expected=f"finite values of shape {(len(images), descriptor.dim)}",
         )
     return vectors
@@ -57,7 +60,10 @@ def _problem(prediction: Prediction, frames: int) -> str | None:
     if not (np.isfinite(prediction.cam_from_submap).all() and np.isfinite(prediction.intrinsics).all()):
         return "a camera is not finite"
     rotation = prediction.cam_from_submap[:, :, :3]
-    if np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation).min() < 0:
+    if (
+        np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max() > 1e-3
+        or np.linalg.det(rotation).min() < 0
+    ):
         return "a rotation is not orthonormal"
     if prediction.intrinsics[:, [0, 1], [0, 1]].min() <= 0:
         return "a focal length is not positive"

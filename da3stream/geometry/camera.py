@@ -26,8 +26,12 @@ class Camera:
     def from_matrix(cls, matrix: NDArray[Any], width: int, height: int) -> Camera:
         """Camera of a (3, 3) matrix in pixels of a width x height image."""
         return cls(
-            fx=float(matrix[0, 0]), fy=float(matrix[1, 1]), cx=float(matrix[0, 2]), cy=float(matrix[1, 2]),
-            width=width, height=height,
+            fx=float(matrix[0, 0]),
+            fy=float(matrix[1, 1]),
+            cx=float(matrix[0, 2]),
+            cy=float(matrix[1, 2]),
+            width=width,
+            height=height,
         )
 
     def matrix(self) -> Array:

@@ -1,8 +1,8 @@
 """Similarity transforms from point correspondences: the only such code in the tree.
 
-N weighted correspondences are reduced to a handful of moments, and one float64 solver turns moments into a `Sim3`
-(Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991). The robust
-fit repeats this with re-weighted correspondences (IRLS).
+N weighted correspondences are reduced to a handful of moments, and one float64 solver turns moments into a
+`Sim3` (Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI
+1991). The robust fit repeats this with re-weighted correspondences (IRLS).
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from da3stream.geometry.sim3 import Sim3, skew
 Array = NDArray[np.float64]
 ScaleRule = Literal["least_squares", "symmetric", "one"]
 
+_MEDIAN_LENGTH = 1.5382
+"""Median length of a vector of three independent normal numbers of variance 1."""
+_CAUCHY = 2.385
+"""Width of the kernel in standard deviations: 95 % efficient for normal residuals (Rey 1983)."""
 _ROUNDING = 1e-24
-"""Squared spread over squared distance from the origin that the rounding of a mean over many points stays below."""
+"""The rounding of a mean over many points stays below this: squared spread over squared distance from 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,8 +52,11 @@ class Moments:
         a, b = points_in_a - mean_a, points_in_b - mean_b
         weighted_a = a * share[:, None]
         return cls(
-            mean_a=mean_a, mean_b=mean_b, covariance=weighted_a.T @ b,
-            variance_a=float(np.vdot(weighted_a, a)), variance_b=float(share @ np.einsum("ij,ij->i", b, b)),
+            mean_a=mean_a,
+            mean_b=mean_b,
+            covariance=weighted_a.T @ b,
+            variance_a=float(np.vdot(weighted_a, a)),
+            variance_b=float(share @ np.einsum("ij,ij->i", b, b)),
         )
 
     @property
@@ -65,7 +72,8 @@ def solve(moments: Moments, scale_rule: ScaleRule = "least_squares") -> Sim3:
     Args:
         moments: of the correspondences.
         scale_rule: least_squares: Umeyama's, errors in a only (biased towards small scales by errors in b);
-            symmetric: the ratio of the spreads, for equal errors on both sides (Horn 1987); one: a rigid transform.
+            symmetric: the ratio of the spreads, for errors in a that are s times those in b (Horn 1987);
+            one: a rigid transform.
 
     Raises:
         ValueError: the points coincide, so that no scale can be told.
@@ -88,7 +96,10 @@ def solve(moments: Moments, scale_rule: ScaleRule = "least_squares") -> Sim3:
 
 
 def umeyama(
-    points_in_b: NDArray[Any], points_in_a: NDArray[Any], weights: NDArray[Any] | None = None, with_scale: bool = True
+    points_in_b: NDArray[Any],
+    points_in_a: NDArray[Any],
+    weights: NDArray[Any] | None = None,
+    with_scale: bool = True,
 ) -> Sim3:
     """a_from_b that minimises the (weighted) squared distances in frame a of (N, 3) corresponding points.
 
@@ -108,7 +119,7 @@ class RobustFit:
     weights: Array
     """(N,) final weights: prior times kernel, in units of 1 / residual_unit^2."""
     sigma: float
-    """Robust standard deviation of the residuals, in units of `residual_unit`."""
+    """Robust standard deviation of the residuals per coordinate, in units of `residual_unit`."""
     inlier_ratio: float
     """Share of the prior weight whose residual is below `inlier_residual`."""
     iterations: int
@@ -128,8 +139,8 @@ def fit_robust(
 ) -> RobustFit:
     """Fit a_from_b to correspondences with outliers by iteratively re-weighted least squares (Cauchy kernel).
 
-    Residuals are lengths in frame a divided by `residual_unit` (the depth of the point, say): the scale of a submap
-    is arbitrary, so nothing here is an absolute length.
+    Residuals are lengths in frame a divided by `residual_unit` (the depth of the point, say): the scale of a
+    submap is arbitrary, so nothing here is an absolute length.
 
     Args:
         points_in_b: (N, 3).
@@ -138,7 +149,7 @@ def fit_robust(
         residual_unit: (N,) > 0, the length in frame a that a residual of 1 means.
         initial: where the iteration starts.
         scale_rule: see `solve`.
-        inlier_residual: residual, in units of `residual_unit`, below which a point counts as an inlier in the result.
+        inlier_residual: below this residual, in units of `residual_unit`, a point counts as an inlier.
         max_iterations: bound.
         tolerance: stop when neither log-scale nor rotation changes by more.
     """
@@ -148,15 +159,18 @@ def fit_robust(
     for iteration in range(1, max_iterations + 1):  # noqa: B007
         difference = points_in_a - fit.apply(points_in_b)
         residual = np.sqrt(np.einsum("ij,ij->i", difference, difference)) / residual_unit
-        sigma = max(1.4826 * _weighted_median(residual, weights) / 1.5382, 1e-9)
-        reweighted = prior / (1.0 + np.square(residual / (2.385 * sigma)))
+        sigma = max(_weighted_median(residual, weights) / _MEDIAN_LENGTH, 1e-9)
+        reweighted = prior / (1.0 + np.square(residual / (_CAUCHY * sigma)))
         previous, fit = fit, solve(Moments.of(points_in_b, points_in_a, reweighted), scale_rule)
         if _change(previous, fit) < tolerance:
             break
     inliers = residual < inlier_residual
     return RobustFit(
-        a_from_b=fit, weights=reweighted, sigma=float(sigma),
-        inlier_ratio=float(weights[inliers].sum() / weights.sum()), iterations=iteration,
+        a_from_b=fit,
+        weights=reweighted,
+        sigma=float(sigma),
+        inlier_ratio=float(weights[inliers].sum() / weights.sum()),
+        iterations=iteration,
     )
 
 

@@ -43,7 +43,7 @@ def rotation_from_quaternion_wxyz(quaternion: NDArray[Any]) -> Array:
 
 
 def nearest_rotation(matrices: NDArray[Any]) -> Array:
-    """(..., 3, 3) rotations nearest to (..., 3, 3) matrices; of a weighted sum of rotations, their mean on SO(3).
+    """(..., 3, 3) rotations nearest to (..., 3, 3) matrices; of a weighted sum of rotations: their mean.
 
     The chordal mean of Hartley et al., "Rotation averaging", IJCV 2013, section 5.3.
     """

@@ -2,8 +2,9 @@
 
     x_in_a = scale * rotation @ x_in_b + translation
 
-A `Sim3` named `a_from_b` takes points of frame b to frame a. All verbs broadcast over leading axes. The tangent vector
-is (rotation 3, translation 3, log-scale 1); perturbations act on the right: `transform @ Sim3.exp(delta)`.
+A `Sim3` named `a_from_b` takes points of frame b to frame a. All verbs broadcast over leading axes. The
+tangent vector is (rotation 3, translation 3, log-scale 1); perturbations act on the right:
+`transform @ Sim3.exp(delta)`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Sim3:
     def identity(cls, batch: tuple[int, ...] = ()) -> Sim3:
         """The transform that changes nothing, repeated over `batch`."""
         return cls(
-            scale=np.ones(batch), rotation=np.broadcast_to(np.eye(3), (*batch, 3, 3)), translation=np.zeros((*batch, 3))
+            scale=np.ones(batch),
+            rotation=np.broadcast_to(np.eye(3), (*batch, 3, 3)),
+            translation=np.zeros((*batch, 3)),
         )
 
     @classmethod
@@ -55,7 +58,9 @@ class Sim3:
         tangent = np.asarray(tangent, dtype=np.float64)
         matrix = scipy.linalg.expm(_generator(tangent))
         scale = np.exp(tangent[..., 6])
-        return cls(scale=scale, rotation=matrix[..., :3, :3] / scale[..., None, None], translation=matrix[..., :3, 3])
+        return cls(
+            scale=scale, rotation=matrix[..., :3, :3] / scale[..., None, None], translation=matrix[..., :3, 3]
+        )
 
     def log(self) -> Array:
         """The (..., 7) tangent vector with `Sim3.exp(t.log()) == t`; rotation angles lie in [0, pi]."""

@@ -1,7 +1,7 @@
 """Places every submap through its most informative edge to an earlier one.
 
-With a plain sliding window the pose graph is a chain and this is its exact solution, for any prefix of the video too.
-Redundant edges (loops, coarse chunks) need the Sim(3) pose graph.
+With a plain sliding window the pose graph is a chain and this is its exact solution, for any prefix of the
+video too. Redundant edges (loops, coarse chunks) need the Sim(3) pose graph.
 """
 
 from __future__ import annotations

@@ -8,4 +8,14 @@ from da3stream.scene.prediction import KnownCameras, Prediction
 from da3stream.scene.submap import Submap
 from da3stream.scene.trajectory import Trajectory
 
-__all__ = ["Chunk", "Frame", "FrameBlock", "KnownCameras", "PoseGraph", "Prediction", "Submap", "SubmapEdge", "Trajectory"]
+__all__ = [
+    "Chunk",
+    "Frame",
+    "FrameBlock",
+    "KnownCameras",
+    "PoseGraph",
+    "Prediction",
+    "Submap",
+    "SubmapEdge",
+    "Trajectory",
+]

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 def check_array(
     name: str, array: NDArray[Any], shape: tuple[int | None, ...], dtype: type | None = None
 ) -> None:
-    """Raise ValueError unless `array` has `shape` (None = any length) and, if given, a dtype of kind `dtype`."""
+    """Raise ValueError unless `array` has `shape` (None: any length) and, if given, a dtype of this kind."""
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name} must be a numpy array, got {type(array).__name__}")
     matches = array.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )
     if not matches:
-        raise ValueError(f"{name} has shape {array.shape}, expected {tuple('*' if n is None else n for n in shape)}")
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected {tuple('*' if n is None else n for n in shape)}"
+        )
     if dtype is not None and not np.issubdtype(array.dtype, dtype):
         raise ValueError(f"{name} has dtype {array.dtype}, expected {dtype.__name__}")
 
@@ -26,5 +28,6 @@ def check_array(
 def describe_arrays(**arrays: NDArray[Any] | None) -> str:
     """`depth=(12, 94, 168) float32, ...` for the `repr` of a type that holds large arrays."""
     return ", ".join(
-        f"{name}=None" if array is None else f"{name}={array.shape} {array.dtype}" for name, array in arrays.items()
+        f"{name}=None" if array is None else f"{name}={array.shape} {array.dtype}"
+        for name, array in arrays.items()
     )

@@ -12,7 +12,7 @@ from da3stream.scene._checks import check_array, describe_arrays
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FrameBlock:
-    """Consecutive finished frames, those that one chunk owns, in the world frame. Row i of every array is one frame."""
+    """Consecutive finished frames, those that one chunk owns, in the world frame. Row i is one frame."""
 
     submap: int
     """Index of the chunk that owns the frames."""
@@ -64,7 +64,9 @@ class FrameBlock:
             raise ValueError(f"{len(self.names)} names for {m} frames")
 
     def __repr__(self) -> str:
-        arrays = describe_arrays(index=self.index, images=self.images, depth=self.depth, full_depth=self.full_depth)
+        arrays = describe_arrays(
+            index=self.index, images=self.images, depth=self.depth, full_depth=self.full_depth
+        )
         return f"FrameBlock(submap={self.submap}, {arrays})"
 
     def __len__(self) -> int:

@@ -36,8 +36,8 @@ class Frame:
     def __repr__(self) -> str:
         shown: dict[str, Any] = {"image": self.image}
         return (
-            f"Frame(index={self.index}, source_index={self.source_index}, timestamp_s={self.timestamp_s:.6f}, "
-            f"{describe_arrays(**shown)})"
+            f"Frame(index={self.index}, source_index={self.source_index}, "
+            f"timestamp_s={self.timestamp_s:.6f}, {describe_arrays(**shown)})"
         )
 
     @property

@@ -45,10 +45,10 @@ class Prediction:
     descriptors: NDArray[np.float32] | None = None
     """(N, D) a place descriptor a frame, or None."""
     settled_intrinsics: NDArray[np.float64] | None = None
-    """(3, 3) in pixels of the *images*: intrinsics that this chunk determined well enough for all later chunks to
-    keep. The pipeline journals them and passes them on as `KnownCameras`. None: nothing was settled."""
+    """(3, 3) in pixels of the *images*: intrinsics that this chunk determined well enough for all later
+    chunks to keep. The pipeline journals them and passes them on as `KnownCameras`. None: nothing settled."""
     warnings: tuple[str, ...] = ()
-    """What went wrong on the way, in words for the report (a fallback was taken, frames were interpolated)."""
+    """What went wrong on the way, in words for the report (a fallback was taken, say)."""
 
     def __post_init__(self) -> None:
         check_array("depth", self.depth, (None, None, None), np.floating)
@@ -65,7 +65,11 @@ class Prediction:
 
     def __repr__(self) -> str:
         arrays = describe_arrays(
-            depth=self.depth, confidence=self.confidence, cam_from_submap=self.cam_from_submap,
-            intrinsics=self.intrinsics, sky=self.sky, descriptors=self.descriptors,
+            depth=self.depth,
+            confidence=self.confidence,
+            cam_from_submap=self.cam_from_submap,
+            intrinsics=self.intrinsics,
+            sky=self.sky,
+            descriptors=self.descriptors,
         )
         return f"Prediction({arrays}, is_metric={self.is_metric})"

@@ -13,7 +13,7 @@ from da3stream.scene.chunk import Chunk
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Submap:
-    """One reconstructed chunk in a frame and scale of its own, reduced to the store's resolution and precision.
+    """One reconstructed chunk in a frame and scale of its own, at the store's resolution and precision.
 
     Row i of every array belongs to frame `chunk.frames[i]`.
     """

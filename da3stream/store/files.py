@@ -1,7 +1,7 @@
 """All reading and writing in a run directory goes through `RunFiles`.
 
-A file becomes visible under its name only when it is complete and on the disk: it is written into `scratch/`, fsynced,
-renamed, and the folder that names it is fsynced.
+A file becomes visible under its name only when it is complete and on the disk: it is written into `scratch/`,
+fsynced, renamed, and the folder that names it is fsynced.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class RunFiles:
         try:
             return self.path(relative).read_bytes()
         except OSError as error:
-            raise RunCorruptError(f"cannot read {relative} of the run {self.root}: {error.strerror}") from error
+            raise RunCorruptError(
+                f"cannot read {relative} of the run {self.root}: {error.strerror}"
+            ) from error
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a whole file durably, replacing an older one. StoreError if the disk is full, for example."""

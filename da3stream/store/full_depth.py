@@ -25,10 +25,12 @@ class FullDepth:
 
 def encode_full_depth(prediction: Prediction, skip: int) -> bytes:
     """Bytes of all maps but the first `skip` (those of the context frames)."""
-    return save({
-        "depth": np.ascontiguousarray(prediction.depth[skip:], dtype=np.float32),
-        "confidence": np.ascontiguousarray(prediction.confidence[skip:], dtype=np.float32),
-    })
+    return save(
+        {
+            "depth": np.ascontiguousarray(prediction.depth[skip:], dtype=np.float32),
+            "confidence": np.ascontiguousarray(prediction.confidence[skip:], dtype=np.float32),
+        }
+    )
 
 
 def decode_full_depth(content: bytes) -> FullDepth:

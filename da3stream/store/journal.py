@@ -1,7 +1,7 @@
-"""The journal: one checked JSON line for each thing that is finished, appended after its files are on the disk.
+"""The journal: a checked JSON line for each thing that is finished, appended after its files are on the disk.
 
-A line is `<crc32 in 8 hex digits> <JSON object>\n`. A line that a crash cut short is dropped on opening; a damaged line
-before the end is an error.
+A line is `<crc32 in 8 hex digits> <JSON object>\n`. A line that a crash cut short is dropped on opening; a
+damaged line before the end is an error.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from da3stream.store.journal import Event
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FrameTable:
-    """What is known of the frames that one chunk owns, beside their pixels. Row i belongs to `chunk.new[i]`."""
+    """What is known of the frames that a chunk owns, beside their pixels. Row i belongs to `chunk.new[i]`."""
 
     source_index: NDArray[np.int64]
     """(M,)"""
@@ -60,13 +60,22 @@ class ChunkRecord:
         """The fields of its journal line."""
         table = self.frames
         return {
-            "index": self.chunk.index, "scale": self.chunk.scale,
-            "context": list(self.chunk.context), "new": list(self.chunk.new),
-            "source_index": table.source_index.tolist(), "timestamp_s": table.timestamp_s.tolist(),
-            "names": list(table.names), "original_size": table.original_size.tolist(), "crc32": table.crc32.tolist(),
-            "image_size": list(self.image_size), "is_metric": self.is_metric,
-            "settled_intrinsics": None if self.settled_intrinsics is None else self.settled_intrinsics.tolist(),
-            "files": self.files, "warnings": list(self.warnings),
+            "index": self.chunk.index,
+            "scale": self.chunk.scale,
+            "context": list(self.chunk.context),
+            "new": list(self.chunk.new),
+            "source_index": table.source_index.tolist(),
+            "timestamp_s": table.timestamp_s.tolist(),
+            "names": list(table.names),
+            "original_size": table.original_size.tolist(),
+            "crc32": table.crc32.tolist(),
+            "image_size": list(self.image_size),
+            "is_metric": self.is_metric,
+            "settled_intrinsics": None
+            if self.settled_intrinsics is None
+            else self.settled_intrinsics.tolist(),
+            "files": self.files,
+            "warnings": list(self.warnings),
         }
 
     @classmethod
@@ -80,14 +89,21 @@ class ChunkRecord:
             crc32=np.array(event["crc32"], dtype=np.int64),
         )
         chunk = Chunk(
-            index=event["index"], scale=event["scale"], context=tuple(event["context"]), new=tuple(event["new"])
+            index=event["index"],
+            scale=event["scale"],
+            context=tuple(event["context"]),
+            new=tuple(event["new"]),
         )
         width, height = event["image_size"]
         settled = event["settled_intrinsics"]
         return cls(
-            chunk=chunk, frames=table, image_size=(width, height), is_metric=event["is_metric"],
+            chunk=chunk,
+            frames=table,
+            image_size=(width, height),
+            is_metric=event["is_metric"],
             settled_intrinsics=None if settled is None else np.array(settled),
-            files=dict(event["files"]), warnings=tuple(event["warnings"]),
+            files=dict(event["files"]),
+            warnings=tuple(event["warnings"]),
         )
 
 
@@ -103,9 +119,14 @@ class EndOfStream:
 def edge_fields(edge: SubmapEdge) -> dict[str, Any]:
     """The fields of an edge's journal line."""
     return {
-        "a": edge.a, "b": edge.b, "kind": edge.kind, "scale": float(edge.a_from_b.scale),
-        "rotation": edge.a_from_b.rotation.tolist(), "translation": edge.a_from_b.translation.tolist(),
-        "information": edge.information.tolist(), "evidence": dict(edge.evidence),
+        "a": edge.a,
+        "b": edge.b,
+        "kind": edge.kind,
+        "scale": float(edge.a_from_b.scale),
+        "rotation": edge.a_from_b.rotation.tolist(),
+        "translation": edge.a_from_b.translation.tolist(),
+        "information": edge.information.tolist(),
+        "evidence": dict(edge.evidence),
     }
 
 
@@ -113,8 +134,12 @@ def parse_edge(event: Event) -> SubmapEdge:
     """The edge of a journal line."""
     transform = Sim3(scale=event["scale"], rotation=event["rotation"], translation=event["translation"])
     return SubmapEdge(
-        a=event["a"], b=event["b"], kind=event["kind"], a_from_b=transform,
-        information=np.array(event["information"]), evidence=event["evidence"],
+        a=event["a"],
+        b=event["b"],
+        kind=event["kind"],
+        a_from_b=transform,
+        information=np.array(event["information"]),
+        evidence=event["evidence"],
     )
 
 

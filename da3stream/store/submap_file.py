@@ -1,4 +1,4 @@
-"""A submap as bytes: depth float16 and confidence uint8 at a third of the image size, cameras float64, in safetensors."""
+"""A submap as safetensors: depth float16 and confidence uint8 at a third of the size, cameras float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REDUCTION = 3
 
 
 def reduce_prediction(chunk: Chunk, prediction: Prediction, image_size: tuple[int, int]) -> Submap:
-    """What is kept of a prediction: every k-th pixel of the depth maps, so that they have about a third of the image's size.
+    """What is kept of a prediction: every k-th pixel, about a third of the image's width and height.
 
     Pixels are picked, not averaged: an average across a depth edge is a point that is nowhere.
 
@@ -55,7 +55,7 @@ def encode_submap(submap: Submap) -> bytes:
     sure = submap.confidence[submap.confidence > 0]
     confidence_unit = float(np.median(sure)) if sure.size else 1.0
     relative = np.clip(submap.depth / depth_unit, 0, 6e4)
-    # Below the smallest normal float16 precision is lost, and zero would turn a usable depth into an unusable one.
+    # Below the smallest normal float16 precision is lost, and zero would make a usable depth unusable.
     relative = np.where(submap.depth > 0, np.maximum(relative, 6.2e-5), 0.0)
     share = submap.confidence / (submap.confidence + confidence_unit)
     code = np.where(submap.confidence > 0, np.clip(np.floor(share * 255) + 1, 1, 255), 0)
@@ -89,9 +89,14 @@ def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:
         if "sky" in tensors:
             sky = np.unpackbits(tensors["sky"], count=depth.size).astype(bool).reshape(depth.shape)
         return Submap(
-            chunk=chunk, depth=depth, confidence=confidence.astype(np.float32),
-            cam_from_submap=tensors["cam_from_submap"], intrinsics=tensors["intrinsics"],
-            image_intrinsics=tensors["image_intrinsics"], is_metric=is_metric, sky=sky,
+            chunk=chunk,
+            depth=depth,
+            confidence=confidence.astype(np.float32),
+            cam_from_submap=tensors["cam_from_submap"],
+            intrinsics=tensors["intrinsics"],
+            image_intrinsics=tensors["image_intrinsics"],
+            is_metric=is_metric,
+            sky=sky,
         )
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunCorruptError(f"the stored submap {chunk.index} cannot be read: {error}") from error

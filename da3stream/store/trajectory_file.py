@@ -14,7 +14,9 @@ from da3stream.scene import Trajectory
 
 def encode_trajectory(trajectory: Trajectory) -> bytes:
     """Bytes of a trajectory: one tensor for each of its fields."""
-    return save({field.name: np.ascontiguousarray(getattr(trajectory, field.name)) for field in fields(trajectory)})
+    return save(
+        {field.name: np.ascontiguousarray(getattr(trajectory, field.name)) for field in fields(trajectory)}
+    )
 
 
 def decode_trajectory(content: bytes) -> Trajectory:

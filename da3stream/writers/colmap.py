@@ -65,9 +65,7 @@ class ColmapWriter(Writer):
     def finish(self) -> None:
         poses = np.concatenate([np.empty((0, 4, 4)), *self._poses])
         names = self._images.publish()
-        images = [
-            ModelImage(name=name, world_from_cam=pose) for name, pose in zip(names, poses, strict=True)
-        ]
+        images = [ModelImage(name=name, world_from_cam=pose) for name, pose in zip(names, poses, strict=True)]
         write_model(self._folder, self._camera(), images, PointCloud.concatenate(self._clouds))
         self._pending.commit()
 

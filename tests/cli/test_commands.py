@@ -52,7 +52,13 @@ def test_help_teaches() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run"], ["run", "x", "-o", "y", "--no-such-option"], ["run", "x", "-o", "y", "--keep", "some"], ["nothing"]]
+    "arguments",
+    [
+        ["run"],
+        ["run", "x", "-o", "y", "--no-such-option"],
+        ["run", "x", "-o", "y", "--keep", "some"],
+        ["nothing"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     ended = da3stream(*arguments)
@@ -117,7 +123,16 @@ def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path: Path) -> None:
     video, run = tmp_path / "walk.mp4", tmp_path / "run"
     write_video(video, 30)
-    options = ["--select", "all", "--resolution", "252", "--chunk-size", "8", "--intrinsics", "480,480,320,180"]
+    options = [
+        "--select",
+        "all",
+        "--resolution",
+        "252",
+        "--chunk-size",
+        "8",
+        "--intrinsics",
+        "480,480,320,180",
+    ]
     command = [sys.executable, "-m", "da3stream", "run", str(video), "-o", str(run), "--json", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -32,7 +32,9 @@ def ate_m(world_from_cam: np.ndarray, world: SimulatedWorld) -> float:
 def test_exact_submaps_give_the_exact_trajectory(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
 ) -> None:
-    result = da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    result = da3stream.reconstruct(
+        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0)
+    )
     assert ate_m(result.trajectory.world_from_cam, world) < 0.005
     np.testing.assert_allclose(result.trajectory.world_from_cam[0], np.eye(4), atol=1e-12)
     assert result.trajectory.index.tolist() == list(range(FRAMES))
@@ -42,7 +44,9 @@ def test_exact_submaps_give_the_exact_trajectory(
 def test_errors_like_a_network_s_stay_small(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
 ) -> None:
-    result = da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1))
+    result = da3stream.reconstruct(
+        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1)
+    )
     path_m = np.linalg.norm(np.diff(world.world_from_cam[:, :3, 3], axis=0), axis=1).sum()
     assert ate_m(result.trajectory.world_from_cam, world) < 0.02 * path_m
 
@@ -65,7 +69,9 @@ def test_every_output_is_there_and_covers_every_frame(
 def test_points_lie_on_the_true_surfaces(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
 ) -> None:
-    result = da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    result = da3stream.reconstruct(
+        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0)
+    )
     fit = umeyama(result.trajectory.world_from_cam[:, :3, 3], world.world_from_cam[:FRAMES, :3, 3])
     *_, update = da3stream.stream(
         source, tmp_path / "again", config=config, estimator=SimulatedEstimator(world, 1, 0.0)
@@ -81,7 +87,9 @@ def test_points_lie_on_the_true_surfaces(
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 18, 24, 25])
 def test_any_length(tmp_path: Path, world: SimulatedWorld, config: Config, frames: int) -> None:
     source = SimulatedSource(world, frames=frames)
-    result = da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    result = da3stream.reconstruct(
+        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0)
+    )
     assert len(result.trajectory) == frames
     assert np.isfinite(result.trajectory.world_from_cam).all()
 
@@ -89,7 +97,9 @@ def test_any_length(tmp_path: Path, world: SimulatedWorld, config: Config, frame
 @pytest.mark.parametrize("overlap", [1, 3, 8, 12, 14])
 def test_any_overlap(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, overlap: int) -> None:
     config = load_config(None, {"chunk_size": 16, "overlap": overlap})
-    result = da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    result = da3stream.reconstruct(
+        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0)
+    )
     assert ate_m(result.trajectory.world_from_cam, world) < 0.02
 
 
@@ -100,7 +110,11 @@ def test_descriptors_are_stored_with_the_run(
 
     descriptor = SimulatedDescriptor(world)
     da3stream.reconstruct(
-        source, tmp_path / "run", config=config, estimator=SimulatedEstimator(world, 1, 0.0), descriptor=descriptor
+        source,
+        tmp_path / "run",
+        config=config,
+        estimator=SimulatedEstimator(world, 1, 0.0),
+        descriptor=descriptor,
     )
     run = open_existing(tmp_path / "run")
     stored = [run.descriptors(index) for index in range(len(run.chunks))]
@@ -158,16 +172,21 @@ def test_a_prediction_that_breaks_the_contract_is_an_error(
         da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=Broken(world))
 
 
-def test_a_source_that_breaks_the_contract_is_an_error(tmp_path: Path, world: SimulatedWorld, config: Config) -> None:
+def test_a_source_that_breaks_the_contract_is_an_error(
+    tmp_path: Path, world: SimulatedWorld, config: Config
+) -> None:
     class Jumping(ReportingSource):
         def __iter__(self) -> Any:
             for frame in super().__iter__():
                 shifted = frame.index + (frame.index > 3)
                 yield Frame(index=shifted, source_index=shifted, timestamp_s=0.0, image=frame.image)
 
-    with pytest.raises(InputError, match="frame 5 .* expected frame 4"):
+    with pytest.raises(InputError, match=r"frame 5 .* expected frame 4"):
         da3stream.reconstruct(
-            Jumping(SimulatedSource(world)), tmp_path / "run", config=config, estimator=CountingEstimator(world)
+            Jumping(SimulatedSource(world)),
+            tmp_path / "run",
+            config=config,
+            estimator=CountingEstimator(world),
         )
 
 

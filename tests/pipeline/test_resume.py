@@ -16,8 +16,16 @@ from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 from .doubles import CountingEstimator
 
 IDENTICAL = (
-    "camera_poses.txt", "camera_poses.ply", "intrinsic.txt", "trajectory_tum.txt", "trajectory_kitti.txt", "cameras.json",
-    "pcd/combined_pcd.ply", "colmap/sparse/0/images.bin", "colmap/sparse/0/cameras.bin", "colmap/sparse/0/points3D.bin",
+    "camera_poses.txt",
+    "camera_poses.ply",
+    "intrinsic.txt",
+    "trajectory_tum.txt",
+    "trajectory_kitti.txt",
+    "cameras.json",
+    "pcd/combined_pcd.ply",
+    "colmap/sparse/0/images.bin",
+    "colmap/sparse/0/cameras.bin",
+    "colmap/sparse/0/points3D.bin",
 )
 
 
@@ -27,7 +35,9 @@ def digests(run: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld) -> tuple[dict[str, str], int]:
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld
+) -> tuple[dict[str, str], int]:
     run = tmp_path_factory.mktemp("whole") / "run"
     estimator = CountingEstimator(world, level=1.0)
     config = load_config(None, {"chunk_size": 16, "overlap": 8})
@@ -37,13 +47,20 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorl
 
 @pytest.mark.parametrize("interrupted_at", [0, 1, 4])
 def test_only_the_missing_chunks_are_estimated_and_the_result_is_the_same(
-    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config, interrupted_at: int,
+    tmp_path: Path,
+    world: SimulatedWorld,
+    source: SimulatedSource,
+    config: Config,
+    interrupted_at: int,
     uninterrupted: tuple[dict[str, str], int],
 ) -> None:
     expected, chunks = uninterrupted
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(
-            source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0, fail_at=interrupted_at)
+            source,
+            tmp_path,
+            config=config,
+            estimator=CountingEstimator(world, level=1.0, fail_at=interrupted_at),
         )
     second = CountingEstimator(world, level=1.0)
     da3stream.reconstruct(source, tmp_path, config=config, estimator=second, resume=True)
@@ -52,7 +69,10 @@ def test_only_the_missing_chunks_are_estimated_and_the_result_is_the_same(
 
 
 def test_interrupted_in_the_writers(
-    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config,
+    tmp_path: Path,
+    world: SimulatedWorld,
+    source: SimulatedSource,
+    config: Config,
     uninterrupted: tuple[dict[str, str], int],
 ) -> None:
     def stop(progress: da3stream.Progress) -> None:
@@ -71,7 +91,10 @@ def test_interrupted_in_the_writers(
 
 
 def test_a_damaged_submap_is_made_anew(
-    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config,
+    tmp_path: Path,
+    world: SimulatedWorld,
+    source: SimulatedSource,
+    config: Config,
     uninterrupted: tuple[dict[str, str], int],
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -117,4 +140,6 @@ def test_another_configuration_or_input_refuses(
         da3stream.reconstruct(source, tmp_path, config=other, estimator=CountingEstimator(world), resume=True)
     shorter = SimulatedSource(world, frames=40)
     with pytest.raises(RunMismatchError, match="the input"):
-        da3stream.reconstruct(shorter, tmp_path, config=config, estimator=CountingEstimator(world), resume=True)
+        da3stream.reconstruct(
+            shorter, tmp_path, config=config, estimator=CountingEstimator(world), resume=True
+        )

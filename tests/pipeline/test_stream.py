@@ -32,7 +32,9 @@ def test_updates_with_their_corrections_give_the_final_trajectory(
 ) -> None:
     poses: dict[int, np.ndarray] = {}
     corrected = 0.0
-    for update in da3stream.stream(source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0)):
+    for update in da3stream.stream(
+        source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0)
+    ):
         assert set(update.corrections) <= set(poses)
         for frame, pose in update.corrections.items():
             corrected = max(corrected, float(np.abs(poses[frame] - pose).max()))
@@ -71,13 +73,17 @@ def test_no_frame_older_than_two_chunks_stays_in_memory(
                 image = frame.image.copy()
                 images.append((frame.index, weakref.ref(image)))
                 yield Frame(
-                    index=frame.index, source_index=frame.source_index, timestamp_s=frame.timestamp_s, image=image
+                    index=frame.index,
+                    source_index=frame.source_index,
+                    timestamp_s=frame.timestamp_s,
+                    image=image,
                 )
                 del image
 
-    for update in da3stream.stream(Watched(source), tmp_path, config=config, estimator=CountingEstimator(world)):
+    for update in da3stream.stream(
+        Watched(source), tmp_path, config=config, estimator=CountingEstimator(world)
+    ):
         gc.collect()
         alive = [index for index, reference in images if reference() is not None]
         assert alive, "the check cannot fail if nothing is alive"
         assert min(alive) > update.frames[-1] - 2 * 16
-

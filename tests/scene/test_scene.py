@@ -36,18 +36,36 @@ SAMPLES: dict[str, Any] = {
         depth=MAPS, confidence=MAPS, cam_from_submap=POSES[:, :3], intrinsics=CAMERAS, is_metric=False
     ),
     "Submap": Submap(
-        chunk=Chunk(index=0, context=(0,), new=(1,)), depth=MAPS, confidence=MAPS, cam_from_submap=POSES[:, :3],
-        intrinsics=CAMERAS, image_intrinsics=CAMERAS, is_metric=False,
+        chunk=Chunk(index=0, context=(0,), new=(1,)),
+        depth=MAPS,
+        confidence=MAPS,
+        cam_from_submap=POSES[:, :3],
+        intrinsics=CAMERAS,
+        image_intrinsics=CAMERAS,
+        is_metric=False,
     ),
     "Trajectory": Trajectory(
-        index=np.arange(2), timestamp_s=np.zeros(2), world_from_cam=POSES, intrinsics=CAMERAS, submap=np.zeros(2, int)
+        index=np.arange(2),
+        timestamp_s=np.zeros(2),
+        world_from_cam=POSES,
+        intrinsics=CAMERAS,
+        submap=np.zeros(2, int),
     ),
     "FrameBlock": FrameBlock(
-        submap=0, index=np.arange(2), source_index=np.arange(2), timestamp_s=np.zeros(2), names=("a", "b"),
-        original_size=np.ones((2, 2), dtype=np.int64), images=np.zeros((2, 12, 15, 3), dtype=np.uint8),
-        world_from_cam=POSES, intrinsics=CAMERAS, depth=MAPS, confidence=MAPS, depth_intrinsics=CAMERAS,
+        submap=0,
+        index=np.arange(2),
+        source_index=np.arange(2),
+        timestamp_s=np.zeros(2),
+        names=("a", "b"),
+        original_size=np.ones((2, 2), dtype=np.int64),
+        images=np.zeros((2, 12, 15, 3), dtype=np.uint8),
+        world_from_cam=POSES,
+        intrinsics=CAMERAS,
+        depth=MAPS,
+        confidence=MAPS,
+        depth_intrinsics=CAMERAS,
     ),
-}  # fmt: skip
+}
 
 
 def test_every_exported_type_is_tested_here() -> None:

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(root: Path, request_: RunRequest) -> Iterator[Callable[..., Run]]:
-    """Opens the run directory `root`, having closed it if it was open; at the end of the test it is closed."""
+    """Opens the run directory `root`, having closed it before; at the end of the test it is closed."""
     runs: list[Run] = []
 
     def open_it(request: RunRequest = request_, **options: Any) -> Run:

@@ -18,7 +18,8 @@ from da3stream.scene import Chunk, Trajectory
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.files import SCRATCH
 from da3stream.store.journal import JOURNAL
-from da3stream.store.run import LOCK, MANIFEST, submap_path
+from da3stream.store.opening import LOCK
+from da3stream.store.run import MANIFEST, submap_path
 
 from .samples import CHUNKS, make_edge, make_frames, make_prediction, put
 

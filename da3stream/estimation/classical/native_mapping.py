@@ -23,7 +23,9 @@ MAX_BA_ITERATIONS = 30
 200."""
 MIN_TRIANGULATION_DEG = 1.0
 MIN_REGISTRATION_INLIERS = 12
-INITIAL_TRIANGULATION_DEG = 2.0
+MAX_STARTS = 20
+INITIAL_TRIANGULATION_DEG = 4.0
+"""COLMAP goes down to half of it where no pair has as much."""
 
 
 def map_images(
@@ -39,10 +41,13 @@ def map_images(
     manager = pycolmap.ReconstructionManager()
     with pycolmap.Database.open(":memory:") as database:
         fill_database(database, graph, intrinsics, size)
-        if mapper == "incremental":
-            pycolmap.IncrementalPipeline(_incremental_options(seed), database, manager).run()
-        else:
+        if mapper == "global":
             pycolmap.GlobalPipeline(_global_options(seed), database, manager).run()
+        else:
+            # A bad pair to start from ends in a model of a few images; others are tried until it holds half.
+            for least in (max(MIN_REGISTERED, len(np.unique(graph.pairs)) // 2), MIN_REGISTERED):
+                if manager.size() == 0:
+                    pycolmap.IncrementalPipeline(_incremental_options(seed, least), database, manager).run()
     models = [manager.get(row) for row in range(manager.size())]
     if not models:
         return None
@@ -101,14 +106,15 @@ def _two_view_geometry(view: TwoView) -> pycolmap.TwoViewGeometry:
     return geometry
 
 
-def _incremental_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
+def _incremental_options(seed: int, least_images: int) -> pycolmap.IncrementalPipelineOptions:
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = seed
     options.num_threads = options.mapper.num_threads = 1
     options.extract_colors = False
-    options.multiple_models = False
-    options.min_model_size = MIN_REGISTERED
-    options.init_num_trials = 20
+    options.multiple_models = True
+    options.max_num_models = 1
+    options.min_model_size = least_images
+    options.init_num_trials = MAX_STARTS
     options.ba_refine_focal_length = options.ba_refine_principal_point = options.ba_refine_extra_params = (
         False
     )

@@ -1,0 +1,73 @@
+"""What a run returns: `Result` at its end, `Update` after every chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.scene import Trajectory
+from da3stream.store import Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Result:
+    """A finished run."""
+
+    trajectory: Trajectory
+    output: Path
+    """The run directory."""
+    warnings: tuple[str, ...]
+    """What went wrong on the way without ending the run; also in run.json."""
+    measured: Mapping[str, Any]
+    """Seconds by stage and peak memory of the process that finished the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Update:
+    """What one more chunk has told. Applying all updates in order gives the final trajectory."""
+
+    chunk: int
+    """Index of the chunk."""
+    frames: NDArray[np.int64]
+    """(M,) indices of the frames that are new."""
+    timestamp_s: NDArray[np.float64]
+    """(M,) seconds."""
+    world_from_cam: NDArray[np.float64]
+    """(M, 4, 4) their cameras."""
+    corrections: Mapping[int, NDArray[np.float64]]
+    """Frame index -> (4, 4) world_from_cam that replaces what an earlier update said."""
+    points_in_world: NDArray[np.float32]
+    """(K, 3) confident points that the new frames see."""
+    colors: NDArray[np.uint8]
+    """(K, 3) RGB of the points."""
+
+
+def result_of(run: Run) -> Result:
+    """What a finished run directory says."""
+    manifest = run.manifest
+    return Result(
+        trajectory=run.trajectory(),
+        output=run.root,
+        warnings=tuple(manifest["warnings"]),
+        measured=manifest["measured"],
+    )
+
+
+def warnings_of(run: Run) -> list[str]:
+    """Everything that went wrong on the way: in the source, in chunks, between them."""
+    said = list(run.end_of_stream.warnings) if run.end_of_stream else []
+    for index in range(len(run.chunks)):
+        record = run.chunks[index]
+        said += [f"chunk {index}: {warning}" for warning in record.warnings]
+    for later, edges in sorted(run.edges.items()):
+        for earlier, edge in sorted(edges.items()):
+            if edge.evidence["method"] == "poses":
+                said.append(
+                    f"chunks {earlier} and {later} share too little depth; joined by camera poses alone"
+                )
+    return said

@@ -1,0 +1,179 @@
+"""One run from its opening to its end: chunk after chunk, then the finishing pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.alignment import align_submaps
+from da3stream.chunking import LoadedChunk, chunk_frames, count_chunks
+from da3stream.config import Config
+from da3stream.errors import InputError, NoFramesError
+from da3stream.estimation import AUTO_NOTICE, GeometryEstimator
+from da3stream.estimation.contract import check_prediction, describe_frames, known_cameras_for
+from da3stream.finishing import PlacedMap, block_of, trajectory_of, write_outputs
+from da3stream.measuring import StageTimes
+from da3stream.place.base import PlaceDescriptor
+from da3stream.progress import Progress, ProgressCallback, Stage
+from da3stream.result import Result, Update, result_of, warnings_of
+from da3stream.scene import Frame, Submap
+from da3stream.source.base import FrameSource
+from da3stream.store import Run
+from da3stream.writers import export_names
+from da3stream.writers.cloud import PointCloud, confident_pixels, frame_cloud
+
+
+class Session:
+    """One run from its opening to its end."""
+
+    def __init__(
+        self,
+        run: Run,
+        source: FrameSource,
+        config: Config,
+        estimator: GeometryEstimator,
+        descriptor: PlaceDescriptor | None,
+        progress: ProgressCallback,
+    ) -> None:
+        self.run, self.source, self.config = run, source, config
+        self._estimator, self._descriptor, self._progress = estimator, descriptor, progress
+        self._times = StageTimes()
+        self._placed = PlacedMap(run)
+        self._settled: NDArray[np.float64] | None = None
+        self._reused = False
+
+    def chunks(self) -> Iterator[Submap]:
+        """Submap after submap, stored, aligned and placed; what an earlier run stored is read, not made."""
+        self._say_start()
+        previous: Submap | None = None
+        for submap in self._stored() if self.run.is_complete else self._made():
+            if previous is not None:
+                self._align(previous, submap)
+            self._placed.add(submap.chunk.index)
+            if self._settled is None:
+                self._settled = self.run.chunks[submap.chunk.index].settled_intrinsics
+            self._say_chunk(submap.chunk.index)
+            previous = submap
+            yield submap
+
+    def _stored(self) -> Iterator[Submap]:
+        """The submaps of a run that had reached the end of its source."""
+        for index in range(len(self.run.chunks)):
+            self._reused = True
+            yield self.run.submap(index)
+
+    def _made(self) -> Iterator[Submap]:
+        """The submaps, from decoded frames; those that are stored are checked against them and read."""
+        chunks = chunk_frames(self._frames(), self.config)
+        frames = 0
+        while (loaded := self._next(chunks)) is not None:
+            self._reused = self.run.has_chunk(loaded.chunk, loaded.new_frames)
+            yield self.run.submap(loaded.chunk.index) if self._reused else self._estimate(loaded)
+            frames += len(loaded.chunk.new)
+        if frames == 0:
+            raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
+        self.run.end_stream(frames, getattr(self.source, "warnings", ()))
+
+    def update(self, submap: Submap) -> Update:
+        """What the newest chunk has told."""
+        chunk = submap.chunk
+        block = block_of(self.run, self._placed, chunk.index)
+        corrected = self._placed.assemble(chunk.context).world_from_cam if chunk.context else ()
+        pixels = confident_pixels(block, self.config.confidence_percentile)
+        cloud = PointCloud.concatenate([frame_cloud(block, row, own) for row, own in enumerate(pixels)])
+        return Update(
+            chunk=chunk.index,
+            frames=block.index,
+            timestamp_s=block.timestamp_s,
+            world_from_cam=block.world_from_cam,
+            corrections=dict(zip(chunk.context, corrected, strict=True)),
+            points_in_world=cloud.points_in_world,
+            colors=cloud.colors,
+        )
+
+    def finish(self) -> Result:
+        """Write the outputs and close the books."""
+        if self.run.is_finished:
+            return result_of(self.run)
+        with self._times.stage("assembly"):
+            trajectory = trajectory_of(self.run, self._placed)
+            self.run.put_trajectory(trajectory)
+        with self._times.stage("outputs"):
+            names = export_names(self.config)
+            write_outputs(
+                self.run, self._placed, names, self.config, source=self.source, progress=self._progress
+            )
+        self.run.write_manifest(
+            status="finished",
+            frames=len(trajectory),
+            chunks=len(self.run.chunks),
+            measured=self._times.summary(),
+            is_metric=self.run.chunks[0].is_metric,
+            warnings=warnings_of(self.run),
+        )
+        if self.config.keep == "none":
+            self.run.drop_intermediate()
+        self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
+        return result_of(self.run)
+
+    def _frames(self) -> Iterator[Frame]:
+        """The source's frames, checked."""
+        size = None
+        for expected, frame in enumerate(self.source):
+            size = size or frame.size
+            if frame.index != expected or frame.size != size:
+                raise InputError(
+                    "the source broke its contract",
+                    got=f"frame {frame.index} of size {frame.size}",
+                    expected=f"frame {expected} of size {size}",
+                )
+            yield frame
+
+    def _next(self, chunks: Iterator[LoadedChunk]) -> LoadedChunk | None:
+        with self._times.stage("decoding"):
+            return next(chunks, None)
+
+    def _estimate(self, loaded: LoadedChunk) -> Submap:
+        images = np.stack([frame.image for frame in loaded.frames])
+        indices = np.array(loaded.chunk.frames, dtype=np.int64)
+        with self._times.stage("estimation"):
+            known = known_cameras_for(loaded.frames, self.config, self._settled)
+            prediction = self._estimator.estimate(images, indices=indices, known_cameras=known)
+            check_prediction(prediction, self._estimator.name, len(indices))
+        own = slice(len(loaded.chunk.context), None)
+        with self._times.stage("descriptors"):
+            descriptors = describe_frames(self._descriptor, images[own], indices[own])
+        with self._times.stage("store"):
+            return self.run.put_chunk(
+                loaded.chunk,
+                loaded.new_frames,
+                prediction,
+                keep_full=self.config.keep == "full",
+                descriptors=descriptors,
+            )
+
+    def _align(self, previous: Submap, submap: Submap) -> None:
+        if previous.chunk.index not in self.run.edges.get(submap.chunk.index, {}):
+            with self._times.stage("alignment"):
+                self.run.put_edge(align_submaps(previous, submap))
+
+    def _say_start(self) -> None:
+        self._total = self.source.size_hint()
+        if self.config.model == "auto" and self._estimator.name == "classical":
+            self._progress(Progress(stage="start", message=AUTO_NOTICE))
+        self._progress(self._step("start"))
+
+    def _say_chunk(self, index: int) -> None:
+        record = self.run.chunks[index]
+        self._progress(
+            self._step("estimation", chunk=index + 1, frames=record.chunk.new[-1] + 1, reused=self._reused)
+        )
+        for warning in record.warnings:
+            self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
+
+    def _step(self, stage: Stage, **done: Any) -> Progress:
+        chunks = None if self._total is None else count_chunks(self._total, self.config)
+        return Progress(stage=stage, frames_total=self._total, chunks=chunks, **done)

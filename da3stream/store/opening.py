@@ -1,0 +1,202 @@
+"""Starting a run directory and coming back to one: it is locked, compared with what is asked, or emptied."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from da3stream.errors import RunCorruptError, RunExistsError, RunLockedError, RunMismatchError, StoreError
+from da3stream.store.files import SCRATCH, RunFiles
+from da3stream.store.journal import JOURNAL, Journal
+from da3stream.store.run import MANIFEST, OWN_FOLDERS, TRAJECTORY, Run
+
+LOCK = "lock"
+FORMAT = "da3stream run"
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What a run is asked to do; resuming compares it with what the run directory was made for."""
+
+    config: Mapping[str, Any]
+    """Resolved options, JSON values."""
+    source: str
+    """Identity of the source's content and selection."""
+    input: str | None
+    """Path or URL of the input as given, to open it again; None for a source object."""
+    model: str
+    """Name of the estimator."""
+    timestamps_are_synthetic: bool
+    """Timestamps are made up from the frame index."""
+
+
+def open_run(
+    root: Path, request: RunRequest, *, version: str, resume: bool = False, overwrite: bool = False
+) -> Run:
+    """Start a run in a new or empty folder, or continue one.
+
+    Args:
+        root: the run directory.
+        request: what is to be done.
+        version: of da3stream, for the manifest.
+        resume: continue what is there; a missing or empty folder is a fresh start.
+        overwrite: remove an older run's files first (nothing else).
+
+    Raises:
+        RunExistsError: the folder is not empty, and neither was asked for, or it is no run directory.
+        RunMismatchError: what is there was made of another input or configuration.
+        RunLockedError: another process works on it.
+    """
+    if root.exists() and not root.is_dir():
+        raise RunExistsError(f"{root} is a file", expected="a folder for the run")
+    occupied = root.is_dir() and _is_occupied(root)
+    if occupied and not (resume or overwrite):
+        raise RunExistsError(
+            f"the run directory {root} is not empty",
+            hint="Add --resume to continue it, --overwrite to start again, or name another one.",
+        )
+    if occupied and not (root / MANIFEST).exists():
+        raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
+    lock = _lock(root)
+    try:
+        files = RunFiles(root)
+        files.clean_scratch()
+        if occupied and overwrite and not resume:
+            _empty(files)
+            occupied = False
+        if occupied:
+            manifest = _read_manifest(files)
+            _check_same(root, manifest, request)
+        else:
+            manifest = _new_manifest(request, version)
+        run = Run(files, lock, manifest)
+        if not occupied:
+            run.write_manifest()
+        return run
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def open_existing(root: Path) -> Run:
+    """Open a run directory as it is, for exports.
+
+    Raises:
+        StoreError: there is none.
+        RunLockedError: another process works on it.
+    """
+    manifest = read_manifest(root)
+    lock = _lock(root)
+    try:
+        files = RunFiles(root)
+        files.clean_scratch()
+        return Run(files, lock, manifest)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        StoreError: there is no run directory.
+        RunCorruptError: run.json is damaged.
+    """
+    if not (root / MANIFEST).is_file():
+        raise StoreError(
+            f"{root} is no run directory", expected=f"a folder with {MANIFEST}, as `da3stream run` makes it"
+        )
+    return _read_manifest(RunFiles(root))
+
+
+def _is_occupied(root: Path) -> bool:
+    """Whether there is more than what a run leaves that was killed before it wrote its manifest."""
+    names = {path.name for path in root.iterdir()}
+    return not names <= {LOCK} and names != {LOCK, SCRATCH}
+
+
+def _lock(root: Path) -> int:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write into the run directory {root}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RunLockedError(f"another process works on {root}", hint="Wait for it, or stop it.") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(
+            f"cannot lock the run directory {root}: {error.strerror}",
+            hint="Choose a folder on a file system that has locks.",
+        ) from error
+    return descriptor
+
+
+def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "da3stream": version,
+        "status": "running",
+        "model": request.model,
+        "input": request.input,
+        "source": request.source,
+        "timestamps_are_synthetic": request.timestamps_are_synthetic,
+        "config": dict(request.config),
+    }
+
+
+def _read_manifest(files: RunFiles) -> dict[str, Any]:
+    try:
+        manifest = json.loads(files.read(MANIFEST))
+    except ValueError as error:
+        raise RunCorruptError(f"{files.root / MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise RunCorruptError(f"{files.root / MANIFEST} is no manifest of a run")
+    if manifest.get("version") != VERSION:
+        raise RunMismatchError(
+            f"{files.root} was made by another version of da3stream",
+            got=f"format {manifest.get('version')}",
+            expected=f"format {VERSION}",
+        )
+    missing = {"config", "model", "source", "status"} - manifest.keys()
+    if missing:
+        raise RunCorruptError(f"{files.root / MANIFEST} has lost {', '.join(sorted(missing))}")
+    return manifest
+
+
+def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) -> None:
+    differences = [
+        f"{name} (was {manifest['config'].get(name)!r}, now {request.config.get(name)!r})"
+        for name in sorted({*manifest["config"], *request.config})
+        if manifest["config"].get(name) != request.config.get(name)
+    ]
+    if manifest["model"] != request.model:
+        differences.append(f"model (was {manifest['model']!r}, now {request.model!r})")
+    if manifest["source"] != request.source:
+        differences.append("the input or which of its frames are selected")
+    if differences:
+        raise RunMismatchError(
+            f"{root} was made with other settings: {'; '.join(differences)}",
+            hint="Give the same ones to resume, or start again with --overwrite.",
+        )
+
+
+def _empty(files: RunFiles) -> None:
+    """Remove what the journal lists and what every run has; whatever else lies there stays.
+
+    The manifest stays until the new one replaces it: it is what makes the folder a run directory.
+    """
+    ours = [event["path"] for event in Journal(files).salvage() if event["event"] == "output"]
+    for path in (TRAJECTORY, *ours, *OWN_FOLDERS, SCRATCH, JOURNAL):
+        files.remove(path)
