@@ -185,7 +185,7 @@ def test_a_third_of_outliers_does_not_move_the_robust_fit() -> None:
 
 
 def test_the_information_of_a_robust_fit_predicts_its_scatter() -> None:
-    """Noise on both sides, as between two submaps; the mean squared error in claimed deviations is about one."""
+    """Noise on both sides, as between submaps; the mean squared error in claimed deviations is about one."""
     squared = []
     for seed in range(60):
         rng = np.random.default_rng(seed)

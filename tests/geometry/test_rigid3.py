@@ -76,11 +76,13 @@ def test_a_quaternion_of_length_zero_is_refused() -> None:
 
 
 @LAW
-@given(SEEDS, BATCHES)
-def test_a_disturbed_rotation_goes_to_a_nearest_proper_one(seed: int, batch: tuple[int, ...]) -> None:
-    """No small turn brings the result nearer to the matrix that was given."""
+@given(SEEDS, BATCHES, st.sampled_from([0.2, 5.0]))
+def test_a_disturbed_rotation_goes_to_the_nearest_proper_one(
+    seed: int, batch: tuple[int, ...], noise: float
+) -> None:
+    """No small turn brings the result nearer to the matrix that was given, be it a reflection."""
     rng = np.random.default_rng(seed)
-    matrices = random_rigid(seed, batch, 3)[..., :3] + 0.2 * rng.normal(size=(*batch, 3, 3))
+    matrices = random_rigid(seed, batch, 3)[..., :3] + noise * rng.normal(size=(*batch, 3, 3))
     nearest = rigid3.nearest_rotation(matrices)
     np.testing.assert_allclose(np.linalg.det(nearest), np.ones(batch), atol=1e-9)
     distance = np.linalg.norm(nearest - matrices, axis=(-1, -2))

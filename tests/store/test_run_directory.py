@@ -459,9 +459,27 @@ def test_overwriting_may_be_killed_at_any_removal(
         except KeyboardInterrupt:
             assert step < 9
     again = opened(resume=True)
-    assert not again.is_finished or sorted(again.chunks) == [0, 1, 2]
+    assert not again.is_finished or len(again.trajectory()) == 2
     assert opened(overwrite=True).chunks == {}
     assert sorted(contents(root)) == ["notes.txt", MANIFEST]
+
+
+def test_overwriting_may_be_killed_before_the_new_manifest(
+    opened: Opener, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old manifest says `finished`, but nothing of that is left."""
+    finish(opened())
+    (root / "notes.txt").write_text("mine")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opened(overwrite=True)
+    again = opened(resume=True)
+    assert (again.chunks, again.outputs, again.is_finished) == ({}, set(), False)
 
 
 # Finished runs --------------------------------------------------------------------------------------------
