@@ -147,17 +147,18 @@ def write_outputs(
         timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"],
         originals=source if isinstance(source, HasOriginals) else None,
     )
-    writers = create_writers(names, context)
-    try:
-        for block in _reported(run, placed, records, len(trajectory), progress):
+    with run.files.writing("the outputs"):
+        writers = create_writers(names, context)
+        try:
+            for block in _reported(run, placed, records, len(trajectory), progress):
+                for writer in writers:
+                    writer.add(block)
             for writer in writers:
-                writer.add(block)
-        for writer in writers:
-            writer.finish()
-    except BaseException:
-        for writer in writers:
-            writer.abort()
-        raise
+                writer.finish()
+        except BaseException:
+            for writer in writers:
+                writer.abort()
+            raise
 
 
 def _reported(

@@ -47,8 +47,9 @@ def reconstruct(
         Da3StreamError: any of `da3stream.errors`; what was stored until then can be resumed.
     """
     with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
-        for _ in session.chunks():
-            pass
+        if not session.run.is_finished:
+            for _ in session.chunks():
+                pass
         return session.finish()
 
 
@@ -119,7 +120,7 @@ def _opened(
     request = RunRequest(
         config=config.model_dump(mode="json"),
         source=opened.identity(),
-        input=str(source) if isinstance(source, str | Path) else None,
+        input=str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None,
         model=resolve_model(config) if estimator is None else estimator.name,
         timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
     )

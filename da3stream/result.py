@@ -59,11 +59,13 @@ def result_of(run: Run) -> Result:
 
 
 def warnings_of(run: Run) -> list[str]:
-    """Everything that went wrong on the way: in the source, in chunks, between them."""
+    """What went wrong on the way: in the source, in chunks, between them. Equal words are said once."""
     said = list(run.end_of_stream.warnings) if run.end_of_stream else []
+    chunks_of: dict[str, list[int]] = {}
     for index in range(len(run.chunks)):
-        record = run.chunks[index]
-        said += [f"chunk {index}: {warning}" for warning in record.warnings]
+        for warning in run.chunks[index].warnings:
+            chunks_of.setdefault(warning, []).append(index)
+    said += [f"{_named(chunks)}: {warning}" for warning, chunks in chunks_of.items()]
     for later, edges in sorted(run.edges.items()):
         for earlier, edge in sorted(edges.items()):
             if edge.evidence["method"] == "poses":
@@ -71,3 +73,11 @@ def warnings_of(run: Run) -> list[str]:
                     f"chunks {earlier} and {later} share too little depth; joined by camera poses alone"
                 )
     return said
+
+
+def _named(chunks: list[int], limit: int = 8) -> str:
+    """`chunk 3`, `chunks 0, 1, 2`, or `36 chunks, the first ones 0, 1, 2`."""
+    names = ", ".join(str(index) for index in chunks[:limit])
+    if len(chunks) > limit:
+        return f"{len(chunks)} chunks, the first ones {names}"
+    return f"chunk{'s' if len(chunks) > 1 else ''} {names}"

@@ -44,9 +44,15 @@ class Session:
         self._placed = PlacedMap(run)
         self._settled: NDArray[np.float64] | None = None
         self._reused = False
+        self._said: set[str] = set()
 
     def chunks(self) -> Iterator[Submap]:
-        """Submap after submap, stored, aligned and placed; what an earlier run stored is read, not made."""
+        """Submap after submap, stored, aligned and placed; what an earlier run stored is read, not made.
+
+        Of a finished run that kept nothing there are none.
+        """
+        if self.run.is_finished and self.config.keep == "none":
+            return
         self._say_start()
         previous: Submap | None = None
         for submap in self._stored() if self.run.is_complete else self._made():
@@ -97,6 +103,7 @@ class Session:
     def finish(self) -> Result:
         """Write the outputs and close the books."""
         if self.run.is_finished:
+            self._keep_what_was_asked_for()
             return result_of(self.run)
         with self._times.stage("assembly"):
             trajectory = trajectory_of(self.run, self._placed)
@@ -114,10 +121,13 @@ class Session:
             is_metric=self.run.chunks[0].is_metric,
             warnings=warnings_of(self.run),
         )
-        if self.config.keep == "none":
-            self.run.drop_intermediate()
+        self._keep_what_was_asked_for()
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
         return result_of(self.run)
+
+    def _keep_what_was_asked_for(self) -> None:
+        if self.config.keep == "none":
+            self.run.drop_intermediate()
 
     def _frames(self) -> Iterator[Frame]:
         """The source's frames, checked."""
@@ -172,7 +182,9 @@ class Session:
             self._step("estimation", chunk=index + 1, frames=record.chunk.new[-1] + 1, reused=self._reused)
         )
         for warning in record.warnings:
-            self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
+            if warning not in self._said:
+                self._said.add(warning)
+                self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
 
     def _step(self, stage: Stage, **done: Any) -> Progress:
         chunks = None if self._total is None else count_chunks(self._total, self.config)

@@ -109,10 +109,10 @@ class _Pixels:
 
     @classmethod
     def where(cls, usable: NDArray[np.bool_]) -> _Pixels:
-        """At most MAX_POINTS of the usable ones, evenly thinned."""
+        """At most MAX_POINTS of the usable ones, evenly thinned, but not by a step that divides the width."""
         row, y, x = np.nonzero(usable)
-        thin = slice(None, None, max(1, -(-len(row) // MAX_POINTS)))
-        return cls(row=row[thin], y=y[thin], x=x[thin])
+        kept = np.linspace(0, len(row), min(len(row), MAX_POINTS), endpoint=False).astype(np.intp)
+        return cls(row=row[kept], y=y[kept], x=x[kept])
 
     def depth(self, submap: Submap, rows: NDArray[np.intp]) -> Array:
         """(N,) z-depth."""

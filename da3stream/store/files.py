@@ -48,7 +48,7 @@ class RunFiles:
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a whole file durably, replacing an older one. StoreError if the disk is full, for example."""
-        with self._writing(relative):
+        with self.writing(relative):
             pending = self.file(relative)
             try:
                 pending.stream.write(content)
@@ -69,7 +69,7 @@ class RunFiles:
         """Append to a file and force it to the disk. StoreError if that fails."""
         path = self.path(relative)
         is_new = not path.exists()
-        with self._writing(relative):
+        with self.writing(relative):
             with path.open("ab") as stream:
                 stream.write(line)
                 stream.flush()
@@ -96,8 +96,8 @@ class RunFiles:
         self.remove(SCRATCH)
 
     @contextlib.contextmanager
-    def _writing(self, relative: str) -> Iterator[None]:
-        """Say what could not be written."""
+    def writing(self, relative: str) -> Iterator[None]:
+        """Turn an OSError of a `with` block into a StoreError that says what could not be written."""
         try:
             yield
         except OSError as error:

@@ -218,6 +218,13 @@ def test_a_second_run_refuses_or_overwrites(
     assert (run / "notes.txt").read_text() == "mine"
 
 
+class SilentEstimator(SimulatedEstimator):
+    """Must not be asked."""
+
+    def estimate(self, *arguments: Any, **keywords: Any) -> Any:
+        raise AssertionError("a finished run has nothing to estimate")
+
+
 @pytest.mark.parametrize("keep", ["none", "reduced", "full"])
 def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, keep: str) -> None:
     run = tmp_path / "run"
@@ -228,10 +235,10 @@ def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, ke
     if keep == "none":
         with pytest.raises(RunIncompleteError, match="--keep none"):
             da3stream.export(run, ("tum",))
-        finished = da3stream.reconstruct(
-            source, run, config=config, estimator=SimulatedEstimator(world, 1, 0.0), resume=True
-        )
+        again = SilentEstimator(world, 1, 0.0)
+        finished = da3stream.reconstruct(source, run, config=config, estimator=again, resume=True)
         assert len(finished.trajectory) == FRAMES
+        assert list(da3stream.stream(source, run, config=config, estimator=again, resume=True)) == []
         return
     (run / "trajectory_tum.txt").unlink()
     da3stream.export(run, ("tum",))

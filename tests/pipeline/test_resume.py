@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import da3stream
 from da3stream import Config, load_config
-from da3stream.errors import RunMismatchError
+from da3stream.errors import RunMismatchError, StoreError
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 
 from .doubles import CountingEstimator
@@ -143,3 +144,30 @@ def test_another_configuration_or_input_refuses(
         da3stream.reconstruct(
             shorter, tmp_path, config=config, estimator=CountingEstimator(world), resume=True
         )
+
+
+def test_a_disk_that_fills_up_while_writing_is_a_known_error_and_resumable(
+    tmp_path: Path,
+    world: SimulatedWorld,
+    source: SimulatedSource,
+    config: Config,
+    uninterrupted: tuple[dict[str, str], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from da3stream.writers.pcd import PcdWriter
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PcdWriter, "add", full)
+        with pytest.raises(StoreError, match=r"No space left .* --resume"):
+            da3stream.reconstruct(
+                source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0)
+            )
+    assert not (tmp_path / "camera_poses.txt").exists()
+    assert not (tmp_path / "scratch").exists()
+    da3stream.reconstruct(
+        source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0), resume=True
+    )
+    assert digests(tmp_path) == uninterrupted[0]

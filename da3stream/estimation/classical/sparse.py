@@ -21,6 +21,10 @@ from da3stream.estimation.classical.worker_pool import WorkerPool
 MIN_IMAGES = 3
 """Fewer images give the mappers nothing that a second one could confirm."""
 TRUST_MAPPED, TRUST_PNP, TRUST_GUESSED = 1.0, 0.5, 0.02
+FOCAL_IN_DOUBT = (
+    "the focal length cannot be told from the motion, so depth may be stretched along the line of sight; "
+    "give --intrinsics if you know the camera"
+)
 ROTATION_FOCAL_FACTORS = tuple(np.geomspace(0.5, 2.5, 25).tolist())
 
 
@@ -85,6 +89,7 @@ def solve_graph(
         failure = "no mapper could reconstruct the chunk; poses are rotations only, depth is constant"
         return _turning_only(graph, calibration, focal.attempt.candidates, (*focal.attempt.warnings, failure))
     completed = _complete(focal.chosen.reconstruction, graph, indices)
+    doubts = () if calibration.known or focal.settled else (FOCAL_IN_DOUBT,)
     return SparseSolution(
         reconstruction=normalised(completed.reconstruction),
         keypoints=graph.keypoints,
@@ -92,7 +97,7 @@ def solve_graph(
         has_parallax=True,
         settled_intrinsics=completed.reconstruction.intrinsics[0] if focal.settled else None,
         candidates=focal.attempt.candidates,
-        warnings=focal.attempt.warnings + completed.warnings,
+        warnings=focal.attempt.warnings + completed.warnings + doubts,
     )
 
 
