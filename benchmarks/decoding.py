@@ -34,7 +34,7 @@ SEED = 0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--frames", type=int, default=900)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--video", type=Path, help="measure on this file instead of a made one")
     options = parser.parse_args()

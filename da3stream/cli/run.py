@@ -44,9 +44,10 @@ def command(
 
     Stop it with Ctrl-C at any time; `da3stream resume RUN` goes on where it was.
     """
-    run_and_report(
-        source, output, load_config(config_file, overrides_of(options)), resume, overwrite, as_json
-    )
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other.")
+    config = load_config(config_file, overrides_of(options))
+    run_and_report(source, output, config, resume, overwrite, as_json)
 
 
 def run_and_report(

@@ -169,7 +169,7 @@ def _read_manifest(files: RunFiles) -> dict[str, Any]:
             got=f"format {manifest.get('version')}",
             expected=f"format {VERSION}",
         )
-    missing = {"config", "model", "source", "status"} - manifest.keys()
+    missing = {"config", "input", "model", "source", "status", "timestamps_are_synthetic"} - manifest.keys()
     if missing:
         raise RunCorruptError(f"{files.root / MANIFEST} has lost {', '.join(sorted(missing))}")
     return manifest

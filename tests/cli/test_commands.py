@@ -57,6 +57,7 @@ def test_help_teaches() -> None:
         ["run"],
         ["run", "x", "-o", "y", "--no-such-option"],
         ["run", "x", "-o", "y", "--keep", "some"],
+        ["run", "x", "-o", "y", "--resume", "--overwrite"],
         ["nothing"],
     ],
 )

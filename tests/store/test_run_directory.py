@@ -551,7 +551,7 @@ def test_the_manifest_says_what_was_asked(opened: Opener, root: Path, request_: 
         (
             b'{"format": "da3stream run", "version": 1}',
             RunCorruptError,
-            "has lost config, model, source, status",
+            "has lost config, input, model, source, status",
         ),
         (
             b'{"format": "da3stream run", "version": 99, "config": {}}',
