@@ -25,6 +25,9 @@ from da3stream.store import Run
 from da3stream.writers import export_names
 from da3stream.writers.cloud import PointCloud, confident_pixels, frame_cloud
 
+DISK_BYTES_PER_FRAME = 140_000
+"""What intermediate files take at 504x280; in proportion to the pixels at other sizes."""
+
 
 class Session:
     """One run from its opening to its end."""
@@ -174,6 +177,7 @@ class Session:
         self._total = self.source.size_hint()
         if self.config.model == "auto" and self._estimator.name == "classical":
             self._progress(Progress(stage="start", message=AUTO_NOTICE))
+        self._progress(Progress(stage="start", message=self._plan()))
         self._progress(self._step("start"))
 
     def _say_chunk(self, index: int) -> None:
@@ -185,6 +189,14 @@ class Session:
             if warning not in self._said:
                 self._said.add(warning)
                 self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
+
+    def _plan(self) -> str:
+        """What is about to happen, in a line."""
+        config = self.config
+        bytes_per_frame = DISK_BYTES_PER_FRAME * (config.resolution / 504) ** 2
+        disk = "" if self._total is None else f", about {self._total * bytes_per_frame / 1e6:.0f} MB on disk"
+        chunks = f"chunks of {config.chunk_size} frames that share {config.overlap_frames}"
+        return f"model {self._estimator.name}, {chunks}{disk}"
 
     def _step(self, stage: Stage, **done: Any) -> Progress:
         chunks = None if self._total is None else count_chunks(self._total, self.config)
