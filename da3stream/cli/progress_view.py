@@ -11,12 +11,12 @@ from dataclasses import asdict
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
 from da3stream.progress import Progress
 
-TITLES = {"start": "starting", "estimation": "reconstructing", "outputs": "writing", "done": "done"}
+TITLES = {"estimation": "reconstructing", "outputs": "writing"}
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -40,17 +40,14 @@ class _Rate:
     """Frames a second of the current stage, not counting what was reused."""
 
     def __init__(self) -> None:
-        self._stage, self._began, self._first = "", time.monotonic(), 0
+        self._stage, self._began, self._first = "", 0.0, 0
 
     def of(self, progress: Progress) -> float | None:
         """The rate so far, or None before there is one."""
         now = time.monotonic()
-        if progress.stage != self._stage or progress.reused:
-            first = progress.frames if progress.reused else 0
-            began = (
-                now if progress.reused or progress.stage != "estimation" or not self._stage else self._began
-            )
-            self._stage, self._began, self._first = progress.stage, began, first
+        stage = _stage(progress)
+        if stage != self._stage or progress.reused:
+            self._stage, self._began, self._first = stage, now, progress.frames
         done, seconds = progress.frames - self._first, now - self._began
         return done / seconds if done > 0 and seconds > 0 else None
 
@@ -58,14 +55,13 @@ class _Rate:
 class _TerminalView:
     """A bar with frames, frames a second, chunk and the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._bar = Bar(
             TextColumn("{task.description:14}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
         self._rate = _Rate()
@@ -78,22 +74,18 @@ class _TerminalView:
         self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        if progress.message:
-            self._bar.console.print(progress.message, highlight=False, markup=False)
+        if line := _news(progress):
+            self._bar.console.print(line, highlight=False, markup=False)
+        if progress.message or progress.stage == "done":
             return
-        rate = self._rate.of(progress)
-        if progress.stage == "start":
-            self._bar.console.print(_plan(progress), highlight=False, markup=False)
-        stage = "estimation" if progress.stage == "start" else progress.stage
-        if stage == "done":
-            return
+        stage = _stage(progress)
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(TITLES[stage], total=None, detail="")
         self._bar.update(
             self._tasks[stage],
             completed=progress.frames,
             total=progress.frames_total,
-            detail=_detail(progress, rate),
+            detail=_detail(progress, self._rate.of(progress)),
         )
 
 
@@ -105,45 +97,45 @@ class _PlainView:
         self._rate = _Rate()
 
     def __call__(self, progress: Progress) -> None:
-        if progress.message:
-            click.echo(progress.message, err=True)
+        if line := _news(progress):
+            click.echo(line, err=True)
+        if progress.message or progress.stage == "done":
             return
-        rate = self._rate.of(progress)
-        if progress.stage == "start":
-            click.echo(_plan(progress), err=True)
-        is_last = progress.frames == progress.frames_total
-        if progress.stage in ("start", "done") or (
-            time.monotonic() - self._last < SECONDS_BETWEEN_LINES and not is_last
-        ):
+        detail = _detail(progress, self._rate.of(progress))
+        is_due = time.monotonic() - self._last >= SECONDS_BETWEEN_LINES
+        if progress.stage == "start" or not (is_due or progress.frames == progress.frames_total):
             return
         self._last = time.monotonic()
         total = "" if progress.frames_total is None else f"/{progress.frames_total}"
-        left = _seconds_left(progress, rate)
-        click.echo(
-            f"{TITLES[progress.stage]} {progress.frames}{total} frames, {_detail(progress, rate)}"
-            + ("" if left is None else f", about {_duration(left)} left"),
-            err=True,
-        )
+        click.echo(f"{TITLES[_stage(progress)]} {progress.frames}{total} frames, {detail}", err=True)
 
 
-def _plan(progress: Progress) -> str:
+def _stage(progress: Progress) -> str:
+    """The first chunk's time counts from the start of the run."""
+    return "estimation" if progress.stage == "start" else progress.stage
+
+
+def _news(progress: Progress) -> str | None:
+    """A line that is worth keeping, if there is one."""
+    if progress.message or progress.stage != "start":
+        return progress.message
     if progress.frames_total is None:
         return "an unknown number of frames"
     return f"about {progress.frames_total} frames in {progress.chunks} chunks"
 
 
 def _detail(progress: Progress, rate: float | None) -> str:
-    chunk = "" if progress.chunk == 0 else f"chunk {progress.chunk}"
-    if chunk and progress.chunks is not None:
-        chunk += f"/{progress.chunks}"
-    speed = "" if rate is None else f"{rate:.2f} frames/s" if rate < 10 else f"{rate:.0f} frames/s"
-    return ", ".join(part for part in (chunk, "reused" if progress.reused else speed) if part)
-
-
-def _seconds_left(progress: Progress, rate: float | None) -> float | None:
-    if rate is None or progress.frames_total is None or progress.frames >= progress.frames_total:
-        return None
-    return (progress.frames_total - progress.frames) / rate
+    """Chunk, speed and the time that is left, as far as they are known."""
+    parts = []
+    if progress.chunk:
+        parts.append(f"chunk {progress.chunk}" + (f"/{progress.chunks}" if progress.chunks else ""))
+    if progress.reused:
+        parts.append("reused")
+    elif rate is not None:
+        parts.append(f"{rate:.2f} frames/s" if rate < 10 else f"{rate:.0f} frames/s")
+        if progress.frames_total is not None and progress.frames < progress.frames_total:
+            parts.append(f"about {_duration((progress.frames_total - progress.frames) / rate)} left")
+    return ", ".join(parts)
 
 
 def _duration(seconds: float) -> str:
