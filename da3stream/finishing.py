@@ -18,6 +18,9 @@ from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.store import ChunkRecord, Run
 from da3stream.writers import WriterContext, create_writers
 
+NEGLIGIBLE_CONFIDENCE = 0.01
+"""Of the run's typical confidence. The classical estimator's fillings have about 0.0005 of it."""
+
 
 class PlacedMap:
     """All submaps of a run, or of its beginning, where they lie in the world. Holds cameras, no pixels.
@@ -98,8 +101,12 @@ def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
     )
 
 
-def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
-    """The finished frames that one chunk owns, with their pixels."""
+def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float) -> FrameBlock:
+    """The finished frames that one chunk owns, with their pixels.
+
+    Reduced depth whose confidence is nothing beside the run's typical one (a constant where nothing could be
+    measured, a filled hole) counts as unknown: it helps to join chunks, but is no point of the scene.
+    """
     record, submap = run.chunks[index], run.submap(index)
     own = slice(len(record.chunk.context), None)
     cameras = placed.assemble(record.chunk.new)
@@ -107,8 +114,9 @@ def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
     full = run.full_depth(index)
     table = record.frames
     confidence = submap.confidence[own]
+    usable = confidence >= NEGLIGIBLE_CONFIDENCE * typical_confidence
     if submap.sky is not None:
-        confidence = np.where(submap.sky[own], np.float32(0), confidence)
+        usable &= ~submap.sky[own]
     return FrameBlock(
         submap=index,
         index=np.array(record.chunk.new, dtype=np.int64),
@@ -120,7 +128,7 @@ def block_of(run: Run, placed: PlacedMap, index: int) -> FrameBlock:
         world_from_cam=cameras.world_from_cam,
         intrinsics=submap.image_intrinsics[own],
         depth=submap.depth[own] * scale,
-        confidence=confidence,
+        confidence=np.where(usable, confidence, np.float32(0)),
         depth_intrinsics=submap.intrinsics[own],
         full_depth=None if full is None else full.depth * scale,
         full_confidence=None if full is None else full.confidence,
@@ -164,9 +172,9 @@ def write_outputs(
 def _reported(
     run: Run, placed: PlacedMap, records: Sequence[ChunkRecord], frames: int, progress: ProgressCallback
 ) -> Iterator[FrameBlock]:
-    done = 0
+    done, typical_confidence = 0, run.typical_confidence
     for number, record in enumerate(records, start=1):
-        yield block_of(run, placed, record.chunk.index)
+        yield block_of(run, placed, record.chunk.index, typical_confidence)
         done += len(record.chunk.new)
         progress(
             Progress(stage="outputs", chunk=number, chunks=len(records), frames=done, frames_total=frames)

@@ -89,7 +89,7 @@ class Session:
     def update(self, submap: Submap) -> Update:
         """What the newest chunk has told."""
         chunk = submap.chunk
-        block = block_of(self.run, self._placed, chunk.index)
+        block = block_of(self.run, self._placed, chunk.index, self.run.typical_confidence)
         corrected = self._placed.assemble(chunk.context).world_from_cam if chunk.context else ()
         pixels = confident_pixels(block, self.config.confidence_percentile)
         cloud = PointCloud.concatenate([frame_cloud(block, row, own) for row, own in enumerate(pixels)])

@@ -113,7 +113,7 @@ def _some_frames(run_directory: Path, count: int) -> list[_ShownFrame]:
         total = sum(len(record.chunk.new) for record in run.chunks.values())
         wanted = np.linspace(0, total - 1, count).round().astype(int)
         for index in sorted(run.chunks):
-            block = block_of(run, placed, index)
+            block = block_of(run, placed, index, run.typical_confidence)
             frames += [
                 _ShownFrame(
                     source_index=int(block.source_index[row]),

@@ -38,6 +38,7 @@ def print_summary(result: Result, *, as_json: bool) -> None:
         if (result.output / path).exists():
             click.echo(f"  {result.output / path}  {meaning}")
     if result.warnings:
-        click.echo(f"{len(result.warnings)} warnings, also in {result.output / 'run.json'}:")
+        count = len(result.warnings)
+        click.echo(f"{count} warning{'s' if count > 1 else ''}, also in {result.output / 'run.json'}:")
         for warning in result.warnings[:10]:
             click.echo(f"  {warning}")

@@ -50,6 +50,8 @@ class ChunkRecord:
     image_size: tuple[int, int]
     """(width, height) of the processing-resolution images."""
     is_metric: bool
+    typical_confidence: float
+    """Median of the submap's confidences > 0; 0 if there are none."""
     files: dict[str, int]
     """Path -> CRC-32."""
     settled_intrinsics: NDArray[np.float64] | None = None
@@ -74,6 +76,7 @@ class ChunkRecord:
             "settled_intrinsics": None
             if self.settled_intrinsics is None
             else self.settled_intrinsics.tolist(),
+            "typical_confidence": self.typical_confidence,
             "files": self.files,
             "warnings": list(self.warnings),
         }
@@ -102,6 +105,7 @@ class ChunkRecord:
             image_size=(width, height),
             is_metric=event["is_metric"],
             settled_intrinsics=None if settled is None else np.array(settled),
+            typical_confidence=event["typical_confidence"],
             files=dict(event["files"]),
             warnings=tuple(event["warnings"]),
         )

@@ -69,6 +69,14 @@ class Run:
         """Whether all outputs were written, and no --overwrite that was killed has begun to remove them."""
         return self.manifest["status"] == "finished" and self.files.exists(TRAJECTORY)
 
+    @property
+    def typical_confidence(self) -> float:
+        """Median over the chunks of their median confidence; 0 if all of it is 0."""
+        medians = [
+            record.typical_confidence for record in self.chunks.values() if record.typical_confidence > 0
+        ]
+        return float(np.median(medians)) if medians else 0.0
+
     # What was recorded ----------------------------------------------------------------------
 
     def has_chunk(self, chunk: Chunk, new_frames: Sequence[Frame]) -> bool:
@@ -152,6 +160,7 @@ class Run:
             frames=FrameTable.of(new_frames),
             image_size=image_size,
             is_metric=prediction.is_metric,
+            typical_confidence=float(np.median(sure)) if (sure := _positive(submap.confidence)).size else 0.0,
             settled_intrinsics=prediction.settled_intrinsics,
             warnings=prediction.warnings,
             files={path: zlib.crc32(content) for path, content in contents.items()},
@@ -237,6 +246,10 @@ class Run:
                 self.outputs.add(event["path"])
             case other:
                 raise RunCorruptError(f"{self.root / JOURNAL} holds the unknown event {other!r}")
+
+
+def _positive(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values[values > 0]
 
 
 def submap_path(index: int) -> str:

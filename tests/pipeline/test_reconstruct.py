@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,6 @@ def test_known_intrinsics_reach_the_estimator_at_processing_resolution(
 def test_settled_intrinsics_are_passed_to_later_chunks(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
 ) -> None:
-    from dataclasses import replace
 
     settled = np.array([[90.0, 0, 63], [0, 90, 21], [0, 0, 1]])
     seen = []
@@ -161,7 +161,6 @@ def test_settled_intrinsics_are_passed_to_later_chunks(
 def test_a_prediction_that_breaks_the_contract_is_an_error(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
 ) -> None:
-    from dataclasses import replace
 
     class Broken(CountingEstimator):
         def estimate(self, images: np.ndarray, *, indices: np.ndarray, known_cameras: Any = None) -> Any:
@@ -246,3 +245,21 @@ def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, ke
     if keep == "reduced":
         with pytest.raises(RunIncompleteError, match="--keep full"):
             da3stream.export(run, ("results",))
+
+
+def test_depth_without_any_confidence_beside_the_rest_makes_no_points(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    class Doubtful(CountingEstimator):
+        """The third chunk is a guess."""
+
+        def estimate(self, images: np.ndarray, *, indices: np.ndarray, known_cameras: Any = None) -> Any:
+            prediction = super().estimate(images, indices=indices)
+            factor = 1e-4 if len(self.chunks) == 3 else 1.0
+            return replace(prediction, confidence=(prediction.confidence * factor).astype(np.float32))
+
+    updates = list(da3stream.stream(source, tmp_path / "run", config=config, estimator=Doubtful(world)))
+    assert [len(update.points_in_world) > 0 for update in updates[:4]] == [True, True, False, True]
+    doubtful = updates[2].frames
+    frames = json.loads((tmp_path / "run" / "cameras.json").read_text())["frames"]
+    assert {frame["index"] for frame in frames} >= set(doubtful.tolist())
