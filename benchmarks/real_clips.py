@@ -151,6 +151,7 @@ def run_case(case: Case, folder: Path, chunk_size: int) -> dict[str, Any]:
         "sift_cpu_s_per_frame": sift_s / len(cameras),
         "cpu_over_sift": cpu_s / sift_s,
         "all_poses_finite": bool(np.isfinite([camera["world_from_cam"] for camera in cameras]).all()),
+        "temporary_bytes_per_frame": _temporary_bytes(run) / len(cameras),
         "stages_s": manifest["measured"]["seconds"],
         "warnings": manifest["warnings"],
     }
@@ -170,6 +171,12 @@ def run_case(case: Case, folder: Path, chunk_size: int) -> dict[str, Any]:
         name: limit for name, limit in case.targets.items() if not abs(report.get(name, np.inf)) <= limit
     }
     return report
+
+
+def _temporary_bytes(run: Path) -> int:
+    """Bytes of everything in a run directory that is no output."""
+    kept = [*run.glob("submaps/*"), *run.glob("frames/*"), run / "journal.jsonl"]
+    return sum(path.stat().st_size for path in kept)
 
 
 def _children_cpu_s() -> float:
