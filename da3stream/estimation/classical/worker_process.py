@@ -79,11 +79,8 @@ def _end(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    root = str(Path(da3stream.__file__).resolve().parents[1])
-    inherited = os.environ.get("PYTHONPATH")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root]),
         # One thread each: two workers share the processor, and sums in a fixed order repeat bit for bit.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -95,4 +92,6 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
         env=environment,
+        # `-m` imports from the working directory first: that must be ours, and no folder of the user.
+        cwd=Path(da3stream.__file__).resolve().parents[1],
     )
