@@ -16,6 +16,7 @@
     │   ├── RunLockedError       another process works on it
     │   ├── RunIncompleteError   the run has not finished, or was kept without what is asked for
     │   └── RunCorruptError      a file of it fails its checksum
+    ├── WeightsError             the weights of a network are missing, damaged, or of another network
     ├── FormatError              a trajectory, calibration or model file cannot be read
     └── MissingDependencyError   an optional package or a system library is not installed
 
@@ -107,6 +108,10 @@ class RunIncompleteError(StoreError):
 
 class RunCorruptError(StoreError):
     """A file of the run directory fails its checksum or cannot be parsed; the message names it."""
+
+
+class WeightsError(Da3StreamError):
+    """The weights of a network are missing, cannot be fetched, are damaged, or belong to another network."""
 
 
 class FormatError(Da3StreamError):

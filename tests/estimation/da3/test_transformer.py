@@ -1,0 +1,187 @@
+"""The transformer stage by stage, and the identities that its shortcuts rest on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from da3stream.errors import ConfigError
+from da3stream.estimation.da3.any_view_network import AnyViewNetwork
+from da3stream.estimation.da3.reference_view import choose_reference, order_from
+from da3stream.estimation.da3.rope import class_token_rotation, grid_rotation
+from tests.estimation.da3.golden import FOLDER, load
+from tests.estimation.da3.networks import captured, close, images_of, random_images
+
+CPU = torch.device("cpu")
+TOKENS = FOLDER / "tiny_n5_debug_tokens.npz"
+
+
+@pytest.fixture(scope="module")
+def stages(tiny: AnyViewNetwork) -> dict[str, Tensor]:
+    """Outputs of the modules of the transformer for the input of the golden tokens."""
+    images = images_of(load(FOLDER / "tiny_n5_feat.npz"))
+    with torch.inference_mode():
+        seen = captured(tiny, lambda: tiny(images))
+    return {name.removeprefix("backbone.pretrained."): value for name, value in seen.items()}
+
+
+@pytest.mark.parametrize(
+    ("golden", "ours"),
+    [
+        ("patch_embed", "patch_embed"),
+        ("block0.in", "blocks.0.in"),
+        ("block0", "blocks.0"),
+        ("block1", "blocks.1"),
+        ("block2.in", "blocks.2.in"),
+        ("block2.q_norm", "blocks.2.attn.q_norm"),
+        ("block2.attn", "blocks.2.attn"),
+        ("block2", "blocks.2"),
+        ("block3.attn", "blocks.3.attn"),
+        ("block3", "blocks.3"),
+        ("block4", "blocks.4"),
+        ("block5", "blocks.5"),
+        ("camtok3", "cam_dec.backbone.0.in"),
+    ],
+)
+def test_stages_agree(stages: dict[str, Tensor], golden: str, ours: str) -> None:
+    close(stages[ours], load(TOKENS)[golden])
+
+
+def test_rotated_queries_agree(stages: dict[str, Tensor]) -> None:
+    rotation = grid_rotation(5, 7, 16, CPU)
+    close(rotation(stages["blocks.2.attn.q_norm"]), load(TOKENS)["block2.q_rope"])
+
+
+def test_position_table_agrees(tiny: AnyViewNetwork) -> None:
+    close(tiny.backbone.pretrained.positions(5, 7), load(TOKENS)["pos_embed"])
+
+
+def test_position_table_of_the_training_size_is_the_trained_one(tiny: AnyViewNetwork) -> None:
+    transformer = tiny.backbone.pretrained
+    assert transformer.positions(37, 37) is transformer.pos_embed
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (20, 36), (36, 20), (37, 36), (74, 130)])
+def test_position_table_has_the_size_of_the_image(tiny: AnyViewNetwork, rows: int, columns: int) -> None:
+    """The size follows from scale factors, so it could be off by one."""
+    assert tiny.backbone.pretrained.positions(rows, columns).shape == (1, 1 + rows * columns, 64)
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_features_agree(tiny: AnyViewNetwork, level: int) -> None:
+    images = images_of(load(FOLDER / "tiny_n5_feat.npz"))
+    with torch.inference_mode():
+        for features in tiny.backbone.pretrained.features(images):
+            if features.index == tiny.config.out_layers[level]:
+                ours = torch.cat([features.patches(0, 2), features.patches(2, 5)])
+                break
+    close(ours[None, ..., ::3], load(FOLDER / "tiny_n5_debug_feats.npz")[f"feat{level}"])
+
+
+def rotate_one(vector: Tensor, row: float, column: float) -> Tensor:
+    """The definition: pair (j, j + D/2) of each half turned by position * 100^(-2j/D)."""
+    turned = vector.clone()
+    half = len(vector) // 2
+    for start, position in ((0, row), (half, column)):
+        for j in range(half // 2):
+            angle = position * 100 ** (-2 * j / half)
+            first, second = start + j, start + j + half // 2
+            turned[first] = vector[first] * math.cos(angle) - vector[second] * math.sin(angle)
+            turned[second] = vector[second] * math.cos(angle) + vector[first] * math.sin(angle)
+    return turned
+
+
+def test_rotation_is_the_one_of_the_definition() -> None:
+    vectors = torch.randn(1, 1, 7, 64, generator=torch.Generator().manual_seed(0))
+    turned = grid_rotation(2, 3, 64, CPU)(vectors)[0, 0]
+    positions = [(0, 0), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
+    for token, (row, column) in enumerate(positions):
+        torch.testing.assert_close(turned[token], rotate_one(vectors[0, 0, token], row, column))
+
+
+def test_turning_class_tokens_back_is_turning_patches_forth() -> None:
+    """Attention weights of a block over all views: patches at (1, 1) and class tokens at the origin."""
+    generator = torch.Generator().manual_seed(0)
+    views, tokens = 3, 5
+    queries, keys = torch.randn(2, 1, 2, views * tokens, 64, generator=generator)
+
+    def at_positions(vectors: Tensor) -> Tensor:
+        turned = [
+            vector if index % tokens == 0 else rotate_one(vector, 1, 1)
+            for head in vectors[0]
+            for index, vector in enumerate(head)
+        ]
+        return torch.stack(turned).view(vectors.shape)
+
+    expected = at_positions(queries) @ at_positions(keys).mT
+    rotation = class_token_rotation(tokens, 64, CPU)
+    ours = rotation(queries.clone()) @ rotation(keys.clone()).mT
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    unrotated = queries @ keys.mT
+    assert not torch.allclose(unrotated, expected, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "choices"),
+    [("first", {0}), ("middle", {2}), ("saddle_balanced", {3}), ("saddle_sim_range", {1, 2})],
+)
+def test_reference_views_agree(strategy: str, choices: set[int]) -> None:
+    class_tokens = load(FOLDER / "tiny_n5_refview.npz")["cls_before_selection"]
+    assert int(choose_reference(class_tokens[None], strategy)) in choices
+
+
+def test_middle_of_an_even_number_of_views() -> None:
+    assert choose_reference(torch.randn(2, 6, 4), "middle").tolist() == [3, 3]
+
+
+def test_a_tie_goes_to_the_first_view() -> None:
+    assert choose_reference(torch.ones(1, 4, 8), "saddle_balanced").tolist() == [0]
+
+
+def test_unknown_strategy_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="saddle_balanced or saddle_sim_range or first or middle"):
+        choose_reference(torch.ones(1, 4, 8), "best")
+
+
+@pytest.mark.parametrize("views", [3, 4, 9])
+def test_orders_put_the_reference_first_and_come_back(views: int) -> None:
+    reference = torch.tensor([views - 1, 0, 1])
+    order = order_from(reference, views)
+    assert order is not None
+    index = torch.arange(3 * views).view(3, views)
+    reordered = order.apply(index)
+    for scene, first in enumerate(reference.tolist()):
+        rest = [scene * views + view for view in range(views) if view != first]
+        assert reordered[scene].tolist() == [scene * views + first, *rest]
+    assert torch.equal(reordered.flatten()[order.place], index.flatten())
+
+
+def test_no_order_where_the_first_view_is_the_reference() -> None:
+    assert order_from(torch.zeros(2, dtype=torch.long), 5) is None
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_few_views_are_never_reordered(tiny: AnyViewNetwork, views: int) -> None:
+    images = random_images(views)
+    with torch.inference_mode():
+        first, middle = (tiny(images, ref_view_strategy=name) for name in ("first", "middle"))
+    assert torch.equal(first["depth"], middle["depth"])
+
+
+def test_blocks_after_the_last_layer_in_demand_do_not_run(tiny: AnyViewNetwork) -> None:
+    ran = []
+    blocks = tiny.backbone.pretrained.blocks
+    handles = [
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate(blocks)
+    ]
+    with torch.inference_mode():
+        for features in tiny.backbone.pretrained.features(random_images(1)):
+            if features.index == 3:
+                break
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1, 2, 3]
