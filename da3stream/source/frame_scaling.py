@@ -3,9 +3,9 @@
 The reference for every pixel is `resize_for_processing` of the full RGB frame. Its averaging of areas takes
 as long as decoding (OpenCV: 6 ms of one core for a frame of 1920x1080), so for shrinking FFmpeg's scaler
 averages the same areas, in half of the time. It is fed with each colour as a grey image, since it would go
-through YUV otherwise. Its weights have 14 bits, so in about one of 200 values the rounding differs, and by
-one level: less than what different releases of OpenCV differ by. Growing and the second step are left to
-`imaging`.
+through YUV otherwise; the common pixel formats are converted to such planes at once. Its weights have 14
+bits, so in about one of 200 values the rounding differs, and by one level: less than what different releases
+of OpenCV differ by. Growing and the second step are left to `imaging`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ JPEG_QUALITY = 95
 _CAN_ROUND = hasattr(Interpolation, "ACCURATE_RND")
 _AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT if _CAN_ROUND else None
 
+_PLANES_EQUAL_PIXELS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuv444p"})
+"""Formats whose conversion to planes gives the very values of the one to pixels; others, nv12 for one,
+differ in how they interpolate colour."""
+_WHOLE_COLUMNS = 16
+"""That conversion works on so many columns at a time and gets an incomplete last group wrong."""
+
 # The work is spread over threads by frames; threads inside each call would only get in the way.
 cv2.setNumThreads(1)
 
@@ -46,11 +52,10 @@ class FrameScaler(threading.local):
 
         The frame is resized first and turned then: that is the same, only with fewer pixels to turn.
         """
-        rgb = self._packed(frame, "rgb24")
         width, height = bounded_size(frame.width, frame.height, resolution)
         if _CAN_ROUND and width < frame.width and height < frame.height:
-            return orientation.upright(resize_to_patches(self._shrunk(rgb, width, height)))
-        return orientation.upright(resize_for_processing(rgb, resolution))
+            return orientation.upright(resize_to_patches(self._shrunk(frame, width, height)))
+        return orientation.upright(resize_for_processing(self._packed(frame, "rgb24"), resolution))
 
     def encoded_jpeg(self, frame: Any, orientation: Orientation) -> bytes:
         """Upright JPEG at the size of the video of an `av.VideoFrame`."""
@@ -64,11 +69,20 @@ class FrameScaler(threading.local):
         """(H, W, 3) view of the frame in a packed format; matrix and range are those that it declares."""
         return _view(self._converter.reformat(frame, format=pixel_format, threads=1), channels=3)
 
-    def _shrunk(self, rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-        """(height, width, 3) average over areas."""
+    def _planes(self, frame: Any) -> tuple[NDArray[np.uint8], ...]:
+        """Red, green and blue, (H, W) each, valid until the next call."""
+        if frame.format.name in _PLANES_EQUAL_PIXELS and frame.width % _WHOLE_COLUMNS == 0:
+            planar = self._converter.reformat(frame, format="gbrp", threads=1)
+            green, blue, red = (_view(planar, channels=1, plane=number)[..., 0] for number in range(3))
+            return red, green, blue
+        rgb = self._packed(frame, "rgb24")
         if self._channels[0].shape != rgb.shape[:2]:
             self._channels = tuple(np.empty(rgb.shape[:2], np.uint8) for _ in range(3))
         cv2.split(rgb, self._channels)
+        return self._channels
+
+    def _shrunk(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
+        """(height, width, 3) average over areas."""
         shrunk = [
             shrinker.reformat(
                 av.VideoFrame.from_numpy_buffer(channel, "gray"),
@@ -77,14 +91,14 @@ class FrameScaler(threading.local):
                 interpolation=_AREA,
                 threads=1,
             )
-            for shrinker, channel in zip(self._shrinkers, self._channels, strict=True)
+            for shrinker, channel in zip(self._shrinkers, self._planes(frame), strict=True)
         ]
         return cv2.merge([_view(frame, channels=1)[..., 0] for frame in shrunk])
 
 
-def _view(frame: Any, channels: int) -> NDArray[np.uint8]:
-    """(H, W, channels) view of a packed frame; its rows may be padded. The array keeps the plane alive."""
-    plane = frame.planes[0]
+def _view(frame: Any, channels: int, plane: int = 0) -> NDArray[np.uint8]:
+    """(H, W, channels) view of a frame's plane; its rows may be padded. The array keeps the memory alive."""
+    memory = frame.planes[plane]
     return np.ndarray(
-        (frame.height, frame.width, channels), np.uint8, plane, strides=(plane.line_size, channels, 1)
+        (frame.height, frame.width, channels), np.uint8, memory, strides=(memory.line_size, channels, 1)
     )

@@ -21,6 +21,13 @@ from da3stream.synthetic.video import encode_video
 
 ROOT = Path(__file__).resolve().parents[2]
 
+TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+from da3stream.cli import main
+main()
+"""
+
 
 def da3stream(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "da3stream", *map(str, arguments)]
@@ -134,7 +141,7 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path: Path) -> None:
         "--intrinsics",
         "480,480,320,180",
     ]
-    command = [sys.executable, "-m", "da3stream", "run", str(video), "-o", str(run), "--json", *options]
+    command = [sys.executable, "-c", TERMINAL, "run", str(video), "-o", str(run), "--json", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -131,7 +131,8 @@ def test_a_failing_process_shows_its_last_words(
 
 
 SCRIPT = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     from da3stream.config import SourceConfig
     from da3stream.source import VideoSource
     from da3stream.source.decoder_process import DecoderProcess
