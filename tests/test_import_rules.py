@@ -17,7 +17,7 @@ LEAVES = {"geometry", "imaging", "errors"}
 STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation"}
 STAGES |= {"assembly", "store", "writers"}
 PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
-RARE = ("torch", "faiss", "open3d", "ray", "viser")
+RARE = ("faiss", "open3d", "ray", "viser")
 HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss")
 
 
@@ -116,6 +116,14 @@ def test_heavy_libraries_are_imported_in_few_files(library: str) -> None:
     assert len(users) <= 2, users
 
 
+def test_torch_is_imported_by_the_networks_only() -> None:
+    users = {
+        module_of(file) for file in FILES if "torch" in {name.split(".")[0] for name in imports_of(file)}
+    }
+    assert users
+    assert {name for name in users if not name.startswith("da3stream.estimation.da3.")} == set()
+
+
 @pytest.mark.parametrize("name", ["pickle", "marshal", "shelve", "dill", "joblib"])
 def test_nothing_is_pickled(name: str) -> None:
     assert [
@@ -146,6 +154,8 @@ def loaded_by(code: str) -> set[str]:
         "from da3stream.cli import main; main(['eval', '--help'])",
         "from da3stream.cli import main; main(['info', '--help'])",
         "from da3stream.cli import main; main(['demo', '--help'])",
+        "from da3stream.cli import main; main(['weights', '--help'])",
+        "from da3stream.cli import main; main(['weights', 'list'])",
     ],
 )
 def test_help_is_cheap(code: str) -> None:

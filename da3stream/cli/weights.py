@@ -20,7 +20,7 @@ _FOLDER = click.option(
 
 @click.group()
 def command() -> None:
-    """List, fetch and check the weights of the DA3 network.
+    """List, fetch and check the weights of the DA3 network. `run` cannot use them yet.
 
     \b
     da3stream weights list             which models there are, and which are on this machine
