@@ -23,7 +23,7 @@ from da3stream.scene import Frame, Submap
 from da3stream.source.base import FrameSource
 from da3stream.store import Run
 from da3stream.writers import export_names
-from da3stream.writers.cloud import PointCloud, confident_pixels, frame_cloud
+from da3stream.writers.cloud import confident_cloud
 
 DISK_BYTES_PER_FRAME = 140_000
 """What intermediate files take at 504x280; in proportion to the pixels at other sizes."""
@@ -91,8 +91,7 @@ class Session:
         chunk = submap.chunk
         block = block_of(self.run, self._placed, chunk.index, self.run.typical_confidence)
         corrected = self._placed.assemble(chunk.context).world_from_cam if chunk.context else ()
-        pixels = confident_pixels(block, self.config.confidence_percentile)
-        cloud = PointCloud.concatenate([frame_cloud(block, row, own) for row, own in enumerate(pixels)])
+        cloud = confident_cloud(block, self.config.confidence_percentile)
         return Update(
             chunk=chunk.index,
             frames=block.index,

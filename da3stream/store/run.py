@@ -20,7 +20,13 @@ from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
 from da3stream.store.records import ChunkRecord, EndOfStream, FrameTable, edge_fields, image_crc32, parse_edge
-from da3stream.store.submap_file import decode_submap, encode_submap, read_cameras, reduce_prediction
+from da3stream.store.submap_file import (
+    decode_submap,
+    encode_submap,
+    median_positive,
+    read_cameras,
+    reduce_prediction,
+)
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 MANIFEST = "run.json"
@@ -160,7 +166,7 @@ class Run:
             frames=FrameTable.of(new_frames),
             image_size=image_size,
             is_metric=prediction.is_metric,
-            typical_confidence=float(np.median(sure)) if (sure := _positive(submap.confidence)).size else 0.0,
+            typical_confidence=median_positive(submap.confidence),
             settled_intrinsics=prediction.settled_intrinsics,
             warnings=prediction.warnings,
             files={path: zlib.crc32(content) for path, content in contents.items()},
@@ -246,10 +252,6 @@ class Run:
                 self.outputs.add(event["path"])
             case other:
                 raise RunCorruptError(f"{self.root / JOURNAL} holds the unknown event {other!r}")
-
-
-def _positive(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values[values > 0]
 
 
 def submap_path(index: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +44,19 @@ def reduce_prediction(chunk: Chunk, prediction: Prediction, image_size: tuple[in
     )
 
 
+def median_positive(values: NDArray[np.float32]) -> float:
+    """Median of the values > 0; 0 if there are none."""
+    positive = values[values > 0]
+    return float(np.median(positive)) if positive.size else 0.0
+
+
 def encode_submap(submap: Submap) -> bytes:
     """Bytes of a submap. Depth is relative to its median, so that no scale over- or underflows float16.
 
     Confidence c becomes 0 for 0 and otherwise 1 .. 255 by c / (c + median): monotonic at any scale.
     """
-    positive = submap.depth[submap.depth > 0]
-    depth_unit = float(np.median(positive)) if positive.size else 1.0
-    sure = submap.confidence[submap.confidence > 0]
-    confidence_unit = float(np.median(sure)) if sure.size else 1.0
+    depth_unit = median_positive(submap.depth) or 1.0
+    confidence_unit = median_positive(submap.confidence) or 1.0
     relative = np.clip(submap.depth / depth_unit, 0, 6e4)
     # Below the smallest normal float16 precision is lost, and zero would make a usable depth unusable.
     relative = np.where(submap.depth > 0, np.maximum(relative, 6.2e-5), 0.0)
@@ -69,8 +72,7 @@ def encode_submap(submap: Submap) -> bytes:
     }
     if submap.sky is not None:
         tensors["sky"] = np.packbits(submap.sky, axis=None)
-    header = {"chunk": submap.chunk.index, "is_metric": submap.is_metric}
-    return save(tensors, metadata={"da3stream": json.dumps(header, sort_keys=True)})
+    return save(tensors)
 
 
 def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:

@@ -61,6 +61,12 @@ def confident_pixels(block: FrameBlock, percentile: float) -> list[NDArray[np.in
     return [np.flatnonzero(frame) for frame in usable]
 
 
+def confident_cloud(block: FrameBlock, percentile: float) -> PointCloud:
+    """The points of all pixels that `confident_pixels` takes, in the order of frames and pixels."""
+    pixels = confident_pixels(block, percentile)
+    return PointCloud.concatenate([frame_cloud(block, row, chosen) for row, chosen in enumerate(pixels)])
+
+
 def frame_cloud(block: FrameBlock, row: int, pixels: NDArray[np.intp]) -> PointCloud:
     """The points of some pixels of one depth map.
 

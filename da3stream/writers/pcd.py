@@ -6,7 +6,7 @@ import logging
 
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
-from da3stream.writers.cloud import PointCloud, confident_pixels, frame_cloud
+from da3stream.writers.cloud import PointCloud, confident_cloud
 from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.ply import PointPly
 from da3stream.writers.sampling import CloudSampler
@@ -38,7 +38,7 @@ class PcdWriter(Writer):
 
     def add(self, block: FrameBlock) -> None:
         if self._grid is not None:
-            self._grid.add(_confident_cloud(block, self.context.config.confidence_percentile))
+            self._grid.add(confident_cloud(block, self.context.config.confidence_percentile))
         else:
             self._write(self._sampler.sample(block))
 
@@ -63,8 +63,3 @@ class PcdWriter(Writer):
                 "Raise max_points or voxel_size.",
                 asked, self.context.config.max_points, grid.voxel_size,
             )  # fmt: skip
-
-
-def _confident_cloud(block: FrameBlock, percentile: float) -> PointCloud:
-    pixels = confident_pixels(block, percentile)
-    return PointCloud.concatenate([frame_cloud(block, row, chosen) for row, chosen in enumerate(pixels)])
