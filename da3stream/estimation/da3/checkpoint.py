@@ -6,16 +6,24 @@ Beside the network itself, memory never holds more than one tensor as stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from da3stream.errors import WeightsError
 from da3stream.estimation.da3.key_match import KeyMatch, match_keys, shared_name, stored_names
-from da3stream.estimation.da3.network import create_network
+from da3stream.estimation.da3.network import Network, create_network
 from da3stream.estimation.da3.safetensors_file import TensorRecord, by_file, read_headers
 from da3stream.estimation.da3.tensor_reader import TensorReader
 from da3stream.estimation.da3.weights import WeightsLocation, announce_licence
+
+
+class TensorSource(Protocol):
+    """Anything that has tensors by name."""
+
+    def read(self, name: str) -> Tensor: ...
+
 
 DtypeRule = Callable[[str], torch.dtype]
 """Name in the network -> type in which the tensor is kept."""
@@ -59,11 +67,10 @@ def load_checkpoint(
         _check_copies(records, reader)
         targets = {name: records[source] for name, source in match.source_of.items()}
         order = [(name, match.source_of[name]) for name, _ in by_file(targets)]
-        _fill(network, slots, order, reader, rule, device)
-    _place_constants(network, torch.device(device))
+        fill_network(network, order, reader, rule, device)
 
 
-def empty_network(model: str) -> nn.Module:
+def empty_network(model: str) -> Network:
     """The network of a model on the meta device: names and shapes, no memory, ready for `load_checkpoint`.
 
     Raises:
@@ -113,14 +120,26 @@ def _check_copies(records: Mapping[str, TensorRecord], reader: TensorReader) -> 
             raise WeightsError(f"{source} differs from {kept}, of which it must be a copy")
 
 
-def _fill(
+def fill_network(
     network: nn.Module,
-    slots: Mapping[str, Tensor],
     order: Iterable[tuple[str, str]],
-    reader: TensorReader,
+    reader: TensorSource,
     rule: DtypeRule,
     device: torch.device | str,
 ) -> None:
+    """Replace the parameters and buffers of a network, one tensor at a time.
+
+    Args:
+        network: changed in place; tied tensors stay tied.
+        order: pairs of the name in the network and the name by which `reader` knows it.
+        reader: where the tensors come from.
+        rule: the type that each name gets.
+        device: where they go; what the network computed when it was built goes there too.
+
+    Raises:
+        WeightsError: a tensor does not fit its type.
+    """
+    slots = network.state_dict(keep_vars=True)
     filled: dict[int, Tensor] = {}  # by the identity of the parameter that was there: tied ones have one
     for name, source in order:
         slot = slots[name]
@@ -130,6 +149,7 @@ def _fill(
             filled[id(slot)] = nn.Parameter(value, requires_grad=False) if is_parameter else value
         owner, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(owner), leaf, filled[id(slot)])
+    _place_constants(network, torch.device(device))
 
 
 def _converted(stored: Tensor, dtype: torch.dtype, source: str) -> Tensor:

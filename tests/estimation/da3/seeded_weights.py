@@ -1,88 +1,15 @@
-"""Deterministic pseudo-random weights for parity tests (own code, numpy + torch only).
-
-    seeded_state_dict({key: shape, ...}) -> {key: float32 tensor}
-
-Every tensor depends on nothing but its key and its shape: a PCG64 generator is
-seeded with crc32(key) and fills the shape with float32 standard normals `n`, which
-are then scaled by a rule picked from the key's ending and the number of dimensions
-(first match wins, see `_rule`).  Use the keys as they stand in an official checkpoint
-(with the "model." / "model.da3." / "backbone.model." prefixes): the prefix is part of
-the seed.
-"""
+"""Inputs for parity tests, and multipliers of the seeded weights (da3stream.estimation.da3.seeded_weights)."""
 
 import re
-import zlib
-from math import prod, sqrt
 
 import numpy as np
 import torch
 
-# (regex searched in the key, (mean, std)) for tensors that are not plain weights
-_SPECIAL = [
-    (r"\.gamma$", (0.2, 0.02)),  # LayerScale
-    (r"\bpos_embed$", (0.0, 0.5)),
-    (r"\b(cls_token|camera_token|mask_token)$", (0.0, 0.7)),
-    (r"\bdust_bin$", (1.0, 0.1)),
-    (r"\.(q_norm|k_norm)\.weight$", (1.5, 0.15)),
-    (r"\.fc_fov\.0\.bias$", (0.9, 0.02)),  # field of view about 0.9 rad
-]
-# extra gain on 1/sqrt(fan_in) weights
-_GAIN = [
-    (r"\.qkv\.weight$", 1.5),  # attention that is not nearly uniform
-    (r"\.fc_fov\.0\.weight$", 0.1),
-    (r"\.fc_t\.weight$", 1.5),
-    (r"\.fc_qvec\.weight$", 0.6),
-    (r"\.scratch\.output_conv2\.2\.weight$", 0.6),  # depth = exp(logit)
-    (r"\.sky_output_conv2\.2\.weight$", 1.5),
-    (r"\.output_conv2_aux\.\d\.5\.weight$", 0.6),
-]
-# biases with one preferred direction: quaternion (x y z w) near the identity,
-# ray head (dx dy dz ox oy oz conf) looking along +z
-_BIAS_MEAN = [
-    (r"\.fc_qvec\.bias$", (0.0, 0.0, 0.0, 1.0)),
-    (r"\.output_conv2_aux\.\d\.5\.bias$", (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)),
-]
-
-
-def _fan_in(key, shape):
-    if re.search(r"\.resize_layers\.[01]\.weight$", key):  # transposed conv, stride == kernel
-        return shape[0]
-    return prod(shape[1:])
-
-
-def _rule(key, shape, n):
-    for pat, (mean, std) in _SPECIAL:
-        if re.search(pat, key):
-            return mean + std * n
-    for pat, vec in _BIAS_MEAN:
-        if re.search(pat, key) and shape == (len(vec),):
-            return np.asarray(vec, np.float32) + 0.05 * n
-    if len(shape) >= 2:  # linear and convolution weights
-        gain = 1.0
-        for pat, g in _GAIN:
-            if re.search(pat, key):
-                gain = g
-                break
-        w = n * np.float32(gain / sqrt(_fan_in(key, shape)))
-        if re.search(r"\bgs_head\.scratch\.output_conv2\.2\.weight$", key):
-            w[36] *= 0.05  # depth offset: keep depth + offset > 0
-        if re.search(r"\.sky_output_conv2\.2\.weight$", key):
-            w = w - w.mean(axis=1, keepdims=True)  # no common-mode offset
-        return w
-    if key.endswith("weight"):  # 1-d: normalisation layers
-        return 1.0 + 0.1 * n
-    return 0.02 * n  # biases
-
-
-def seeded_array(key, shape):
-    shape = tuple(int(s) for s in shape)
-    rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-    n = rng.standard_normal(shape, dtype=np.float32)
-    return np.asarray(_rule(key, shape, n), dtype=np.float32).reshape(shape)
+from da3stream.estimation.da3.seeded_weights import seeded_array
 
 
 def seeded_state_dict(shapes):
-    return {k: torch.from_numpy(seeded_array(k, s)) for k, s in shapes.items()}
+    return {key: torch.from_numpy(seeded_array(key, shape)) for key, shape in shapes.items()}
 
 
 # Multipliers for the "tiny_*_eps" fixture: they shrink activations to the size of sqrt(eps), so that a

@@ -12,8 +12,9 @@ from torch import Tensor
 from da3stream.estimation.da3.config import ModelConfig, preset
 from da3stream.estimation.da3.gaussian_head import GaussianHead
 from da3stream.estimation.da3.network import create_network
+from da3stream.estimation.da3.seeded_weights import seeded_array
 from tests.estimation.da3.golden import load, relative_error
-from tests.estimation.da3.seeded_weights import normalise, seeded_array
+from tests.estimation.da3.seeded_weights import normalise
 
 ROWS, COLUMNS, VIEWS = 3, 4, 3
 

@@ -1,0 +1,114 @@
+"""A model's name, or weights somewhere -> a network that is ready to run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from da3stream.errors import ConfigError, WeightsError
+from da3stream.estimation.da3.checkpoint import DtypeRule, empty_network, fill_network, load_checkpoint
+from da3stream.estimation.da3.network import Network
+from da3stream.estimation.da3.seeded_weights import SeededTensors
+from da3stream.estimation.da3.weights import WeightsLocation, resolve_weights
+
+SEEDED = "seeded:"
+_TRUNK_LINEAR = re.compile(
+    r"(?:da3\.|da3_metric\.)?backbone\.pretrained\.blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.\w+)\."
+)
+_RAY_BRANCH = re.compile(r"(?:refinenet\d|output_conv[12])_aux")
+
+
+def load_network(
+    model: str,
+    *,
+    weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    trunk_dtype: torch.dtype | None = None,
+    with_rays: bool = True,
+    with_gaussians: bool = True,
+    notify: Callable[[str], None] | None = None,
+) -> Network:
+    """Build a network and load its weights straight into the type and the device where they are used.
+
+    Args:
+        model: a name of `PRESETS`.
+        weights: a folder, a file, `seeded:N` for pseudo-random ones; None: those of the model on this
+            machine (`resolve_weights`).
+        device: where the network runs.
+        trunk_dtype: type of the matrices of the transformer; everything else is float32. Default: that of
+            `trunk_dtype_for(device)`.
+        with_rays: keep the ray branch of the head.
+        with_gaussians: keep the Gaussian head of the models that have one.
+        notify: takes the line about the licence; default: the log.
+
+    Raises:
+        ConfigError: there is no such model, or `seeded:` is not followed by a number.
+        WeightsError: the weights are not on this machine, damaged, or of another model.
+    """
+    dtype = trunk_dtype_for(device) if trunk_dtype is None else trunk_dtype
+    rule = _rule(dtype)
+    network = empty_network(model)
+    skipped = [] if with_rays else _drop_ray_branch(network)
+    skipped += [] if with_gaussians else _drop_gaussian_heads(network)
+    seed = seed_of(weights)
+    if seed is not None:
+        names = list(network.state_dict())
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        fill_network(network, zip(names, names, strict=True), SeededTensors(shapes, seed), rule, device)
+        return network
+    location = _location(model, weights)
+    load_checkpoint(network, location, dtype=rule, device=device, skip=skipped, notify=notify)
+    return network
+
+
+def trunk_dtype_for(device: torch.device | str) -> torch.dtype:
+    """bfloat16 on GPUs that have it, else float16 on GPUs; float32 on the CPU."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def seed_of(weights: str | Path | None) -> int | None:
+    """N of `seeded:N`; None for real weights."""
+    if weights is None or not str(weights).startswith(SEEDED):
+        return None
+    number = str(weights).removeprefix(SEEDED)
+    if not number.isdecimal():
+        raise ConfigError(
+            "pseudo-random weights need a seed", got=str(weights), expected="seeded:0, for example"
+        )
+    return int(number)
+
+
+def _location(model: str, weights: str | Path | None) -> WeightsLocation:
+    location = resolve_weights(model if weights is None else weights)
+    if location.model is not None and location.model.name != model:
+        raise WeightsError(f"{weights} holds another model", got=location.model.name, expected=model)
+    return location
+
+
+def _rule(trunk: torch.dtype) -> DtypeRule:
+    return lambda name: trunk if _TRUNK_LINEAR.match(name) else torch.float32
+
+
+def _drop_ray_branch(network: nn.Module) -> list[str]:
+    """Remove the modules that only rays need; the beginnings of their names in a checkpoint."""
+    dropped = []
+    for name, module in list(network.named_modules()):
+        for child in [child for child, _ in module.named_children() if _RAY_BRANCH.match(child)]:
+            dropped.append(f"{name}.{child}.")
+            del module._modules[child]
+    return dropped
+
+
+def _drop_gaussian_heads(network: nn.Module) -> list[str]:
+    dropped = []
+    for name, module in list(network.named_modules()):
+        if "gs_head" in module._modules:
+            del module._modules["gs_head"]
+            dropped.append(f"{name}.gs_head.".removeprefix("."))
+    return dropped
