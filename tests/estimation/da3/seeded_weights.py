@@ -1,4 +1,4 @@
-"""Inputs for parity tests, and multipliers of the seeded weights (da3stream.estimation.da3.seeded_weights)."""
+"""Inputs for parity tests, and multipliers of the package's seeded weights."""
 
 import re
 
