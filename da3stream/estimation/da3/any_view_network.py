@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from da3stream.errors import EstimationError
 from da3stream.estimation.da3.camera_tokens import CameraDecoder, CameraEncoder
 from da3stream.estimation.da3.config import ModelConfig
-from da3stream.estimation.da3.dense_head import DEFAULT_CHUNK
 from da3stream.estimation.da3.dual_dpt_head import DualDptHead
+from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.gaussian_head import GaussianHead
 from da3stream.estimation.da3.gaussians import Gaussians, gaussians_from_raw
-from da3stream.estimation.da3.network_input import check_images, check_layers, full_precision
+from da3stream.estimation.da3.layer_features import LayerFeatures
+from da3stream.estimation.da3.network_input import check_images, check_layers
 from da3stream.estimation.da3.pose_encoding import Cameras, decode_cameras
 from da3stream.estimation.da3.ray_pose import pose_from_rays
-from da3stream.estimation.da3.reference_view import check_strategy
-from da3stream.estimation.da3.vision_transformer import Backbone
+from da3stream.estimation.da3.reference_view import check_strategy, choose_reference, reference_first
+from da3stream.estimation.da3.vision_transformer import Backbone, EarlyTokens
 
 
 class AnyViewNetwork(nn.Module):
@@ -27,7 +28,7 @@ class AnyViewNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.head_chunk = DEFAULT_CHUNK
+        self.execution = Execution()
         self.backbone = Backbone(config)
         self.head = DualDptHead(config)
         self.cam_dec = CameraDecoder(config.feature_width)
@@ -46,6 +47,7 @@ class AnyViewNetwork(nn.Module):
         infer_gs: bool = False,
         export_feat_layers: Collection[int] = (),
         export_rays: bool = False,
+        per_view: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
@@ -60,68 +62,135 @@ class AnyViewNetwork(nn.Module):
             export_feat_layers: blocks whose normalised patches are returned. From the last block before the
                 camera tokens on, the reference view comes first in them.
             export_rays: return the rays.
+            per_view: what `per_view` made of these very images, (B * N, ...); changed in place. Features of
+                the layers that it comes from cannot be exported.
 
         Returns:
             `depth` and `depth_conf` (>= 1) (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera,
-            `intrinsics` (B, N, 3, 3); `pose_enc` (B, N, 9), what the camera head said (pose_encoding.py).
+            `intrinsics` (B, N, 3, 3); `pose_enc` (B, N, 9), what the camera head said (pose_encoding.py);
+            `reference` (B,) index of the view that was chosen, where cameras are not known.
             On demand `ray` (B, N, 8 H/14, 8 W/14, 6), `ray_conf`; `feat_layer_I` (B, N, H/14, W/14, C);
             `gs.raw`, `gs.conf` and `gaussians.FIELD`, the fields of `Gaussians` with the axes B, N first.
 
         Raises:
             ConfigError: there is no such strategy.
-            EstimationError: a shape or a layer to export does not fit, only one half of the cameras is
-            given, the
-                model has no Gaussians, or the rays fit no camera.
+            EstimationError: a shape or a layer to export does not fit, only one half of the cameras is given,
+                the model has no Gaussians, or the rays fit no camera.
         """
-        self._check(images, ref_view_strategy, infer_gs, export_feat_layers)
-        maps: list[Tensor] = []
-        gaussian_maps: list[Tensor] = []
-        result: dict[str, Tensor] = {}
-        for features in self.backbone.pretrained.features(
-            images,
-            camera_tokens=self._camera_tokens(images, extrinsics, intrinsics),
-            ref_view_strategy=ref_view_strategy,
-            also=export_feat_layers,
-        ):
-            with full_precision(images.device):
-                if features.index in export_feat_layers:
-                    result[f"feat_layer_{features.index}"] = features.patch_grid()
-                if features.index in self.config.out_layers:
-                    maps.append(self.head.project(len(maps), features, self.head_chunk))
-                    if infer_gs:
-                        level = len(gaussian_maps)
-                        gaussian_maps.append(self.gs_head.project(level, features, self.head_chunk))
-                if features.index == self.config.out_layers[-1]:
-                    result["pose_enc"] = self.cam_dec(features.camera_tokens())
-        with full_precision(images.device):
-            with_rays = use_ray_pose or export_rays
-            predicted = self.head(maps, self.head_chunk, with_rays=with_rays)
-            result |= {name: some.unflatten(0, images.shape[:2]) for name, some in predicted.items()}
-            result |= self._cameras(result, images, use_ray_pose)
-            if infer_gs:
-                result |= self._gaussians(gaussian_maps, images, result, extrinsics)
+        self._check(images, ref_view_strategy, infer_gs, export_feat_layers, per_view)
+        early, result = self._early(images, per_view, export_feat_layers)
+        camera_tokens = self._known_camera_tokens(images, extrinsics, intrinsics)
+        if camera_tokens is None:
+            class_tokens = torch.unflatten(early.class_tokens, 0, images.shape[:2])
+            result["reference"] = choose_reference(class_tokens, ref_view_strategy)
+            camera_tokens = self.backbone.pretrained.learned_camera_tokens(
+                result["reference"], images.shape[1]
+            )
+        features = self.backbone.pretrained.features(
+            early.tokens, camera_tokens, images, self.execution, also=export_feat_layers
+        )
+        maps, gaussian_maps = self._read(features, result, infer_gs, export_feat_layers)
+        del early
+        predicted = self.head(maps, self.execution.head_views, with_rays=use_ray_pose or export_rays)
+        result |= predicted
+        if infer_gs:
+            result |= self.gs_head(gaussian_maps, images.flatten(0, 1), self.execution.head_views)
+        of_scene = {"reference"}
+        result = {
+            name: some if name in of_scene else torch.unflatten(some, 0, images.shape[:2])
+            for name, some in result.items()
+        }
+        self._show_reference_first(result, export_feat_layers)
+        result |= self._cameras(result, images, use_ray_pose)
+        if infer_gs:
+            result |= self._gaussians(result, extrinsics)
         hidden = set() if export_rays else {"ray", "ray_conf"}
         return {name: value for name, value in result.items() if name not in hidden}
 
+    def per_view(self, images: Tensor) -> dict[str, Tensor]:
+        """What the network makes of each view before it looks at the others.
+
+        For frames that come again in the next call: keep it, and pass it to `forward`.
+
+        Args:
+            images: (V, 3, H, W), normalised.
+
+        Returns:
+            Tensors of V rows each.
+        """
+        early, _ = self.backbone.pretrained.early(images, self.execution)
+        return {"tokens": early.tokens, "class_tokens": early.class_tokens}
+
+    def _early(
+        self, images: Tensor, per_view: Mapping[str, Tensor] | None, layers: Collection[int]
+    ) -> tuple[EarlyTokens, dict[str, Tensor]]:
+        """The early tokens, and the features of the early layers, each of (views, ...)."""
+        if per_view is not None:
+            return EarlyTokens(tokens=per_view["tokens"], class_tokens=per_view["class_tokens"]), {}
+        early, exported = self.backbone.pretrained.early(images.flatten(0, 1), self.execution, also=layers)
+        return early, {f"feat_layer_{index}": some for index, some in exported.items()}
+
+    def _read(
+        self,
+        layers: Iterable[LayerFeatures],
+        result: dict[str, Tensor],
+        infer_gs: bool,
+        export_feat_layers: Collection[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Take from each layer what heads and results need; the projections for the heads."""
+        maps: list[Tensor] = []
+        gaussian_maps: list[Tensor] = []
+        for features in layers:
+            if features.index in export_feat_layers:
+                result[f"feat_layer_{features.index}"] = features.patch_grid()
+            if features.index in self.config.out_layers:
+                if infer_gs:
+                    level = len(gaussian_maps)
+                    gaussian_maps.append(self.gs_head.project(level, features, self.execution.head_views))
+                maps.append(self.head.project(len(maps), features, self.execution.head_views))
+            if features.index == self.config.out_layers[-1]:
+                result["pose_enc"] = self.cam_dec(features.camera_tokens())
+        return maps, gaussian_maps
+
+    def _show_reference_first(self, result: dict[str, Tensor], layers: Collection[int]) -> None:
+        """Features from the last early block on are published with the reference view first."""
+        start = self.config.alternation_start
+        if "reference" in result and start is not None:
+            for layer in layers:
+                if layer >= start - 1:
+                    name = f"feat_layer_{layer}"
+                    result[name] = reference_first(result[name], result["reference"])
+
     def _check(
-        self, images: Tensor, ref_view_strategy: str, infer_gs: bool, export_feat_layers: Collection[int]
+        self,
+        images: Tensor,
+        ref_view_strategy: str,
+        infer_gs: bool,
+        export_feat_layers: Collection[int],
+        per_view: Mapping[str, Tensor] | None,
     ) -> None:
         check_strategy(ref_view_strategy)
         check_images(images)
         check_layers(export_feat_layers, self.config)
         if infer_gs and not self.config.has_gaussians:
             raise EstimationError(f"{self.config.name} predicts no Gaussians", expected="da3-giant")
+        start = self.config.alternation_start or 0
+        if per_view is not None and min(export_feat_layers, default=start) < start:
+            raise EstimationError(
+                "features of early layers were not kept",
+                got=list(export_feat_layers),
+                expected=f"{start} or more",
+            )
 
-    def _camera_tokens(
+    def _known_camera_tokens(
         self, images: Tensor, extrinsics: Tensor | None, intrinsics: Tensor | None
     ) -> Tensor | None:
         if extrinsics is None and intrinsics is None:
             return None
         if extrinsics is None or intrinsics is None:
             raise EstimationError("DA3 takes known poses and known intrinsics together or not at all")
-        with full_precision(images.device):
-            cameras = Cameras(extrinsics=extrinsics[..., :3, :].float(), intrinsics=intrinsics.float())
-            return self.cam_enc(cameras, *images.shape[-2:])
+        cameras = Cameras(extrinsics=extrinsics[..., :3, :].float(), intrinsics=intrinsics.float())
+        return self.cam_enc(cameras, *images.shape[-2:])
 
     def _cameras(self, result: dict[str, Tensor], images: Tensor, use_ray_pose: bool) -> dict[str, Tensor]:
         height, width = images.shape[-2:]
@@ -137,22 +206,16 @@ class AnyViewNetwork(nn.Module):
             "intrinsics": torch.stack([fit.intrinsics for fit in fits]),
         }
 
-    def _gaussians(
-        self, maps: list[Tensor], images: Tensor, result: dict[str, Tensor], given: Tensor | None
-    ) -> dict[str, Tensor]:
-        predicted = self.gs_head(maps, images.flatten(0, 1), self.head_chunk)
-        gaussians = {name: some.unflatten(0, images.shape[:2]) for name, some in predicted.items()}
+    def _gaussians(self, result: dict[str, Tensor], given: Tensor | None) -> dict[str, Tensor]:
+        names = ("gs.raw", "gs.conf", "depth", "extrinsics", "intrinsics")
         scenes = [
             gaussians_from_raw(
-                gaussians["gs.raw"][scene],
-                gaussians["gs.conf"][scene],
-                result["depth"][scene],
-                result["extrinsics"][scene],
-                result["intrinsics"][scene],
+                *(result[name][scene] for name in names),
                 given_cam_from_world=None if given is None else given[scene],
             )
-            for scene in range(len(images))
+            for scene in range(len(result["depth"]))
         ]
-        for field in Gaussians.__dataclass_fields__:
-            gaussians[f"gaussians.{field}"] = torch.stack([getattr(scene, field) for scene in scenes])
-        return gaussians
+        return {
+            f"gaussians.{field}": torch.stack([getattr(scene, field) for scene in scenes])
+            for field in Gaussians.__dataclass_fields__
+        }

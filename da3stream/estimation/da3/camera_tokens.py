@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from da3stream.estimation.da3.blocks import Block, Mlp
 from da3stream.estimation.da3.config import ModelConfig
+from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.pose_encoding import Cameras, encode_cameras
 
 NORM_EPSILON = 1e-5
@@ -31,7 +34,7 @@ class CameraEncoder(nn.Module):
         """Cameras (batch, views, ...) of images of this size -> (batch, views, C)."""
         tokens = self.token_norm(self.pose_branch(encode_cameras(cameras, height_px, width_px)))
         for block in self.trunk:
-            tokens = block(tokens)
+            cast(Block, block).update(tokens, None, Execution(views=len(tokens)))
         return self.trunk_norm(tokens)
 
 

@@ -5,29 +5,21 @@ Ranftl et al., "Vision Transformers for Dense Prediction", 2021.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from da3stream.estimation.da3.config import PATCH_PX, ModelConfig
+from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import FusionBlock, Size
 from da3stream.estimation.da3.layer_features import LayerFeatures
+from da3stream.estimation.da3.linear import linear
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
 
 NORM_EPSILON = 1e-5
 OUTPUT_HIDDEN = 32
-DEFAULT_CHUNK = 2
-"""Views that a head works on at a time, unless a plan of the memory says otherwise."""
-
-
-class Views(NamedTuple):
-    """A run of views, counted through the batch."""
-
-    start: int
-    stop: int
 
 
 class PatchProjection(nn.Conv2d):
@@ -38,7 +30,7 @@ class PatchProjection(nn.Conv2d):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(views, tokens, width) -> (views, tokens, channels)."""
-        return functional.linear(tokens, self.weight.flatten(1), self.bias)
+        return linear(tokens, self.weight.flatten(1), self.bias)
 
 
 class DenseHead(nn.Module):
@@ -77,14 +69,14 @@ class DenseHead(nn.Module):
     def project(self, level: int, features: LayerFeatures, chunk: int) -> Tensor:
         """Maps (views, channels of the level, rows, columns) of one layer's features."""
         grid = (features.rows, features.columns)
-        maps = []
-        for views in chunks(features.views, chunk):
-            projected = self.projects[level](self.norm(features.patches(*views)))
-            maps.append(torch.unflatten(projected, 1, grid).permute(0, 3, 1, 2))
-        projected_maps = torch.cat(maps)
+        layer = cast(PatchProjection, self.projects[level])
+        maps = features.tokens.new_empty(features.views, *grid, layer.out_channels)
+        for views in pieces(features.views, chunk):
+            maps[views] = torch.unflatten(layer(self.norm(features.patches(views))), 1, grid)
+        channels_second = maps.permute(0, 3, 1, 2)
         if self.embeds_position:
-            add_uv_embedding(projected_maps, features.columns / features.rows)
-        return projected_maps
+            add_uv_embedding(channels_second, features.columns / features.rows)
+        return channels_second
 
     def laterals(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of `head_features` channels with 4, 2, 1 and 1/2 cells a patch, from the four projections."""
@@ -109,12 +101,6 @@ def output_layers(channels_in: int, channels_out: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Conv2d(OUTPUT_HIDDEN, channels_out, 1),
     )
-
-
-def chunks(views: int, size: int) -> Iterator[Views]:
-    """Runs of at most `size` views that cover all of them."""
-    for start in range(0, views, size):
-        yield Views(start, min(start + size, views))
 
 
 def image_size(maps: Sequence[Tensor]) -> Size:

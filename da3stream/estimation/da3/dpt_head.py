@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from da3stream.estimation.da3.config import ModelConfig
-from da3stream.estimation.da3.dense_head import DenseHead, chunks, image_size, output_layers
+from da3stream.estimation.da3.dense_head import DenseHead, image_size, output_layers
+from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
 
 
@@ -24,7 +25,7 @@ class DptHead(DenseHead):
 
     def forward(self, maps: Sequence[Tensor], chunk: int) -> dict[str, Tensor]:
         """Projections of all four levels -> `depth` and `sky`, each (views, H, W); both are >= 0."""
-        parts = [self._predict([level[a:b] for level in maps]) for a, b in chunks(len(maps[0]), chunk)]
+        parts = [self._predict([level[some] for level in maps]) for some in pieces(len(maps[0]), chunk)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _predict(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -17,10 +17,10 @@ from da3stream.estimation.da3.dense_head import (
     NORM_EPSILON,
     OUTPUT_HIDDEN,
     DenseHead,
-    chunks,
     image_size,
     output_layers,
 )
+from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
 
@@ -56,8 +56,8 @@ class DualDptHead(DenseHead):
             columns), >= 1.
         """
         parts = []
-        for start, stop in chunks(len(maps[0]), chunk):
-            some = [level[start:stop] for level in maps]
+        for views in pieces(len(maps[0]), chunk):
+            some = [level[views] for level in maps]
             laterals = self.laterals(some)
             rays = self._rays(laterals) if with_rays else {}
             parts.append({**self._depth(laterals, image_size(some)), **rays})

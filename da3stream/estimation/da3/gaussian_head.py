@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from da3stream.estimation.da3.config import ModelConfig
-from da3stream.estimation.da3.dense_head import DenseHead, chunks, output_layers
+from da3stream.estimation.da3.dense_head import DenseHead, output_layers
+from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
 from da3stream.estimation.da3.gaussians import RAW_CHANNELS
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
@@ -36,8 +37,8 @@ class GaussianHead(DenseHead):
             opacity in [0, 1].
         """
         parts = [
-            self._predict([level[start:stop] for level in maps], images[start:stop])
-            for start, stop in chunks(len(images), chunk)
+            self._predict([level[some] for level in maps], images[some])
+            for some in pieces(len(images), chunk)
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

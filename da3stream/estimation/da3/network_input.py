@@ -1,10 +1,9 @@
-"""What all networks ask of their input, and of the precision of what follows the transformer."""
+"""What all networks ask of their input."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
 from da3stream.errors import EstimationError
@@ -29,8 +28,3 @@ def check_layers(layers: Collection[int], config: ModelConfig) -> None:
         raise EstimationError(
             f"{config.name} has no such layers to export", got=wrong, expected=f"0 to {config.depth - 1}"
         )
-
-
-def full_precision(device: torch.device) -> torch.autocast:
-    """Heads and cameras are computed in float32 whatever the transformer runs in."""
-    return torch.autocast(device.type, enabled=False)

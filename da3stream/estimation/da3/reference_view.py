@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,28 +10,11 @@ from torch import Tensor
 from da3stream.errors import ConfigError
 
 MINIMUM_VIEWS = 3
-"""Fewer views stay in the order in which they came."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewOrder:
-    """The views of each batch item with the reference first, the others after it in their order.
-
-    Both fields index views of all batch items one after the other: (batch * views,) int64.
-    """
-
-    source: Tensor
-    """For each place in the new order, the view that stands there."""
-    place: Tensor
-    """For each view, its place in the new order."""
-
-    def apply(self, x: Tensor) -> Tensor:
-        """Reorder (batch, views, ...)."""
-        return x.flatten(0, 1)[self.source].reshape(x.shape)
+"""Of fewer views the first is the reference, whatever the strategy."""
 
 
 def choose_reference(class_tokens: Tensor, strategy: str) -> Tensor:
-    """Index of the reference view of each batch item.
+    """Index of the reference view of each batch item; the first of fewer than three views.
 
     Args:
         class_tokens: (batch, views, C), not normalised.
@@ -45,6 +27,8 @@ def choose_reference(class_tokens: Tensor, strategy: str) -> Tensor:
         ConfigError: there is no such strategy.
     """
     check_strategy(strategy)
+    if class_tokens.shape[1] < MINIMUM_VIEWS:
+        return _first(class_tokens)
     return STRATEGIES[strategy](class_tokens.float())
 
 
@@ -55,16 +39,12 @@ def check_strategy(strategy: str) -> None:
         raise ConfigError("there is no such reference view strategy", got=repr(strategy), expected=expected)
 
 
-def order_from(reference: Tensor, views: int) -> ViewOrder | None:
-    """The order with view `reference` (batch,) first; None where that changes nothing."""
-    if not bool(reference.any()):
-        return None
-    index = torch.arange(views, device=reference.device)
+def reference_first(x: Tensor, reference: Tensor) -> Tensor:
+    """(batch, views, ...) with view `reference` (batch,) first, the others after it in their order."""
+    index = torch.arange(x.shape[1], device=x.device)
     chosen = reference[:, None]
-    place = torch.where(index == chosen, 0, index + (index < chosen))
     source = torch.where(index == 0, chosen, index - (index <= chosen).long())
-    first = torch.arange(len(reference), device=reference.device)[:, None] * views
-    return ViewOrder(source=(source + first).flatten(), place=(place + first).flatten())
+    return x[torch.arange(len(x), device=x.device)[:, None], source]
 
 
 def _first(class_tokens: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ BASE = 100.0
 
 
 class Rotation(Protocol):
-    """Turns queries or keys (batch, heads, tokens, d) by the positions of their tokens."""
+    """Turns queries or keys (views, heads, tokens, d) by the positions of their tokens."""
 
     def __call__(self, vectors: Tensor) -> Tensor: ...
 
@@ -48,11 +48,10 @@ class ClassTokenRotation:
     """(1, d), float32."""
     sines: Tensor
     """(1, d), float32."""
-    tokens_per_view: int
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Turn the class tokens in place: the vectors are the attention's own, fresh ones."""
-        class_tokens = torch.unflatten(vectors, 2, (-1, self.tokens_per_view))[:, :, :, 0]
+        """Turn the first token of each view in place: the vectors are the attention's own, fresh ones."""
+        class_tokens = vectors[:, :, :1]
         class_tokens.copy_(_turn(class_tokens, self.cosines, self.sines))
         return vectors
 
@@ -67,12 +66,10 @@ def grid_rotation(rows: int, columns: int, head_width: int, device: torch.device
 
 
 @lru_cache(maxsize=16)
-def class_token_rotation(tokens_per_view: int, head_width: int, device: torch.device) -> ClassTokenRotation:
-    """The rotation of the tokens of several views, one after the other, each with its class token first."""
+def class_token_rotation(head_width: int, device: torch.device) -> ClassTokenRotation:
+    """The rotation of the tokens of views, each with its class token first."""
     cosines, sines = _tables(torch.full((1, 2), -1.0), head_width)
-    return ClassTokenRotation(
-        cosines=cosines.to(device), sines=sines.to(device), tokens_per_view=tokens_per_view
-    )
+    return ClassTokenRotation(cosines=cosines.to(device), sines=sines.to(device))
 
 
 @torch.inference_mode(False)

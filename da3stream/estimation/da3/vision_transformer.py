@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,8 @@ from torch.nn import functional
 
 from da3stream.estimation.da3.blocks import Block
 from da3stream.estimation.da3.config import PATCH_PX, POSITION_GRID, ModelConfig
+from da3stream.estimation.da3.execution import Execution, pieces
 from da3stream.estimation.da3.layer_features import LayerFeatures
-from da3stream.estimation.da3.reference_view import MINIMUM_VIEWS, ViewOrder, choose_reference, order_from
 from da3stream.estimation.da3.rope import Rotation, class_token_rotation, grid_rotation
 
 BLOCK_NORM_EPSILON = 1e-6
@@ -31,11 +33,21 @@ class PatchEmbedding(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EarlyTokens:
+    """What the blocks before the first that sees all views make of each view by itself."""
+
+    tokens: Tensor
+    """(views, 1 + rows * columns, C), float32."""
+    class_tokens: Tensor
+    """(views, C), one block earlier: what the reference view is chosen by."""
+
+
 class VisionTransformer(nn.Module):
     """DINOv2's transformer (Oquab et al., 2023), its later odd blocks attending over all views.
 
-    `features` is a generator: a head takes what it needs of a layer before the next block runs, so that the
-    wide features of four layers never lie in memory together.
+    What follows the early blocks is a generator: a head takes what it needs of a layer before the next block
+    runs, so that the wide features of four layers never lie in memory together.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -50,55 +62,92 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(self._block(index) for index in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=FINAL_NORM_EPSILON)
 
-    def features(
-        self,
-        images: Tensor,
-        *,
-        camera_tokens: Tensor | None = None,
-        ref_view_strategy: str = "saddle_balanced",
-        also: Collection[int] = (),
+    def single_view_features(
+        self, images: Tensor, execution: Execution, *, also: Collection[int] = ()
     ) -> Iterator[LayerFeatures]:
-        """Run the blocks, stopping at each out layer and at the blocks `also`, in their order.
+        """Run all blocks of a single-view model, stopping at each out layer and at the blocks `also`.
 
         Args:
-            images: (batch, views, 3, H, W) normalised; H and W multiples of 14.
-            camera_tokens: (batch, views, C) of the camera encoder; None: none are known.
-            ref_view_strategy: how the reference view is chosen if no cameras are known.
+            images: (views, 3, H, W) normalised; H and W multiples of 14. All of them are in memory at once.
+            execution: how the work is cut.
             also: indices of further blocks.
         """
-        start, known = self.config.alternation_start, camera_tokens
         wanted = {*self.config.out_layers, *also}
-        rows, columns = (side // PATCH_PX for side in images.shape[-2:])
         tokens = self.embed(images)
-        local, order = tokens, None
         for index in range(max(wanted) + 1):
-            if start is not None and index == start - 1 and known is None:
-                tokens, order = _reordered(tokens, ref_view_strategy)
-            if index == start:
-                # In place, so seen through `local` too: the published network does the same.
-                tokens[:, :, 0] = self._learned_camera_tokens(tokens) if known is None else known
-            tokens = self._run_block(index, tokens, rows, columns)
-            if not self.is_global(index):
-                local = tokens
+            self._update_alone(index, tokens, images, execution)
             if index in wanted:
-                yield LayerFeatures(
-                    index=index,
-                    tokens=tokens,
-                    local_tokens=None if start is None else local,
-                    order=order,
-                    rows=rows,
-                    columns=columns,
-                    norm=self.norm,
-                )
+                yield self._features(index, tokens, None, images)
+
+    def early(
+        self, images: Tensor, execution: Execution, *, also: Collection[int] = ()
+    ) -> tuple[EarlyTokens, dict[int, Tensor]]:
+        """Run the blocks of an any-view model that come before its camera tokens.
+
+        Args:
+            images: (views, 3, H, W) normalised; H and W multiples of 14.
+            execution: how the work is cut.
+            also: indices of blocks whose normalised patches are wanted.
+
+        Returns:
+            The tokens, and for each wanted block before the camera tokens (views, rows, columns, C).
+        """
+        start = self._start
+        rows, columns = (side // PATCH_PX for side in images.shape[-2:])
+        tokens = self.cls_token.new_empty(len(images), 1 + rows * columns, self.config.width)
+        class_tokens = tokens.new_empty(len(images), self.config.width)
+        wanted: dict[int, list[Tensor]] = {index: [] for index in sorted(also) if index < start}
+        for some in pieces(len(images), execution.views):
+            part = self.embed(images[some])
+            for index in range(start):
+                if index == start - 1:
+                    class_tokens[some] = part[:, 0]
+                self._update_alone(index, part, images, execution)
+                if index in wanted:
+                    wanted[index].append(self._features(index, part, None, images).patch_grid())
+            tokens[some] = part
+        early = EarlyTokens(tokens=tokens, class_tokens=class_tokens)
+        return early, {index: torch.cat(parts) for index, parts in wanted.items()}
+
+    def features(
+        self,
+        tokens: Tensor,
+        camera_tokens: Tensor,
+        images: Tensor,
+        execution: Execution,
+        *,
+        also: Collection[int] = (),
+    ) -> Iterator[LayerFeatures]:
+        """Run the other blocks of an any-view model, stopping at each out layer and at the blocks `also`.
+
+        Args:
+            tokens: (batch * views, 1 + rows * columns, C) of the early blocks; changed in place.
+            camera_tokens: (batch, views, C), which take the place of the class tokens.
+            images: (batch, views, 3, H, W), for their shape.
+            execution: how the work is cut.
+            also: indices of further blocks.
+        """
+        start = self._start
+        wanted = {*self.config.out_layers, *(index for index in also if index >= start)}
+        tokens[:, 0] = camera_tokens.flatten(0, 1)
+        for index in range(start, max(wanted) + 1):
+            local = tokens
+            if self.is_global(index):
+                if index in self.config.out_layers:
+                    local = tokens.clone()
+                self._update_scenes(index, torch.unflatten(tokens, 0, images.shape[:2]), execution)
+            else:
+                self._update_alone(index, tokens, images, execution)
+            if index in wanted:
+                yield self._features(index, tokens, local, images)
 
     def embed(self, images: Tensor) -> Tensor:
-        """(batch, views, 3, H, W) -> tokens (batch, views, T, C) with their positions added."""
+        """(views, 3, H, W) -> tokens (views, 1 + rows * columns, C) with their positions added."""
         rows, columns = (side // PATCH_PX for side in images.shape[-2:])
-        patches = self.patch_embed(images.flatten(0, 1))
+        patches = self.patch_embed(images)
         table = self.positions(rows, columns)
         class_token = (self.cls_token + table[:, :1]).expand(len(patches), -1, -1)
-        tokens = torch.cat((class_token, patches + table[:, 1:]), dim=1)
-        return torch.unflatten(tokens, 0, images.shape[:2])
+        return torch.cat((class_token, patches.add_(table[:, 1:])), dim=1)
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """(1, 1 + rows * columns, C) positional table, the trained one resized.
@@ -118,10 +167,10 @@ class VisionTransformer(nn.Module):
         start = self.config.alternation_start
         return start is not None and index >= start and index % 2 == 1
 
-    def _learned_camera_tokens(self, tokens: Tensor) -> Tensor:
-        """(1, views, C): the first camera token for the reference, the second for all other views."""
-        index = (torch.arange(tokens.shape[1], device=tokens.device) > 0).long()
-        return self.camera_token[:, index].to(tokens.dtype)
+    def learned_camera_tokens(self, reference: Tensor, views: int) -> Tensor:
+        """(batch, views, C): the first camera token for the reference view (batch,), else the second."""
+        index = torch.arange(views, device=reference.device) != reference[:, None]
+        return self.camera_token[0][index.long()]
 
     def _block(self, index: int) -> Block:
         return Block(
@@ -132,15 +181,37 @@ class VisionTransformer(nn.Module):
             normalise_qk=self._is_rotated(index),
         )
 
-    def _run_block(self, index: int, tokens: Tensor, rows: int, columns: int) -> Tensor:
+    def _update_alone(self, index: int, tokens: Tensor, images: Tensor, execution: Execution) -> None:
+        """A block that sees one view at a time, on tokens (views, ..., C)."""
         rotation: Rotation | None = None
-        head_width = self.config.width // self.config.heads
-        if self.is_global(index):
-            rotation = class_token_rotation(tokens.shape[2], head_width, tokens.device)
-            return self.blocks[index](tokens.flatten(1, 2), rotation).view(tokens.shape)
         if self._is_rotated(index):
-            rotation = grid_rotation(rows, columns, head_width, tokens.device)
-        return self.blocks[index](tokens.flatten(0, 1), rotation).view(tokens.shape)
+            rows, columns = (side // PATCH_PX for side in images.shape[-2:])
+            rotation = grid_rotation(rows, columns, self._head_width, tokens.device)
+        cast(Block, self.blocks[index]).update(tokens, rotation, execution)
+
+    def _update_scenes(self, index: int, tokens: Tensor, execution: Execution) -> None:
+        """A block that sees all views of a scene, on tokens (batch, views, ..., C)."""
+        rotation = class_token_rotation(self._head_width, tokens.device)
+        for scene in tokens:
+            cast(Block, self.blocks[index]).update_jointly(scene, rotation, execution)
+
+    def _features(self, index: int, tokens: Tensor, local: Tensor | None, images: Tensor) -> LayerFeatures:
+        rows, columns = (side // PATCH_PX for side in images.shape[-2:])
+        return LayerFeatures(
+            index=index, tokens=tokens, local_tokens=local, rows=rows, columns=columns, norm=self.norm
+        )
+
+    @property
+    def _head_width(self) -> int:
+        return self.config.width // self.config.heads
+
+    @property
+    def _start(self) -> int:
+        """Index of the first block behind the camera tokens, in an any-view model."""
+        start = self.config.alternation_start
+        if start is None:
+            raise ValueError(f"{self.config.name} sees each view by itself")
+        return start
 
     def _is_rotated(self, index: int) -> bool:
         start = self.config.alternation_start
@@ -153,11 +224,3 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.pretrained = VisionTransformer(config)
-
-
-def _reordered(tokens: Tensor, strategy: str) -> tuple[Tensor, ViewOrder | None]:
-    """The tokens with the reference view first, and that order."""
-    if tokens.shape[1] < MINIMUM_VIEWS:
-        return tokens, None
-    order = order_from(choose_reference(tokens[:, :, 0], strategy), tokens.shape[1])
-    return (tokens if order is None else order.apply(tokens)), order

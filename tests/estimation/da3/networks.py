@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,16 @@ def captured(network: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]
 def close(ours: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
     error = relative_error(ours, expected)
     assert error <= tolerance, f"relative error {error:.1e}"
+
+
+@contextmanager
+def executing(network: Any, **sizes: Any) -> Iterator[None]:
+    """With the work cut otherwise than usual; see `Execution`."""
+    usual, network.execution = network.execution, replace(network.execution, **sizes)
+    try:
+        yield
+    finally:
+        network.execution = usual
 
 
 def random_images(views: int, rows: int = 3, columns: int = 4, *, batch: int = 1, seed: int = 0) -> Tensor:

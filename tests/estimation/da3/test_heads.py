@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
-from da3stream.estimation.da3.dense_head import PatchProjection, chunks
+from da3stream.estimation.da3.dense_head import PatchProjection
 from da3stream.estimation.da3.fusion import FusionBlock
 from da3stream.estimation.da3.sky import quantile, with_far_sky
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
 from tests.estimation.da3.golden import FOLDER, load, load_meta
-from tests.estimation.da3.networks import captured, close, images_of
+from tests.estimation.da3.networks import captured, close, executing, images_of
 
 HEAD = FOLDER / "tiny_n5_debug_head.npz"
 STAGES = {
@@ -37,12 +37,8 @@ STAGES = {
 def stages(tiny: AnyViewNetwork) -> dict[str, Tensor]:
     """Outputs of the modules of the head for two of the views of the golden file."""
     images = images_of(load(FOLDER / "tiny_n5_feat.npz"))
-    usual, tiny.head_chunk = tiny.head_chunk, 5
-    try:
-        with torch.inference_mode():
-            seen = captured(tiny.head, lambda: tiny(images, export_rays=True))
-    finally:
-        tiny.head_chunk = usual
+    with executing(tiny, head_views=5), torch.inference_mode():
+        seen = captured(tiny.head, lambda: tiny(images, export_rays=True))
     return {name: value[:2] for name, value in seen.items()}
 
 
@@ -103,13 +99,6 @@ def test_uv_embedding_is_the_one_of_the_definition(rows: int, columns: int, aspe
     maps = add_uv_embedding(torch.ones(2, 8, rows, columns), aspect)
     expected = 1 + 0.1 * uv_of(rows, columns, 8, aspect).expand(2, -1, -1, -1)
     torch.testing.assert_close(maps, expected)
-
-
-@pytest.mark.parametrize(("views", "size"), [(1, 4), (4, 4), (5, 4), (7, 1)])
-def test_chunks_cover_all_views_once(views: int, size: int) -> None:
-    runs = list(chunks(views, size))
-    assert [view for run in runs for view in range(*run)] == list(range(views))
-    assert max(run.stop - run.start for run in runs) <= size
 
 
 @pytest.mark.parametrize("name", ["half", "nosky", "few"])

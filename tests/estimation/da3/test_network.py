@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from da3stream.errors import ConfigError, EstimationError
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.config import PRESETS, ModelConfig, NestedModelConfig
+from da3stream.estimation.da3.loading import load_network
 from da3stream.estimation.da3.nested import align_to_metric
 from da3stream.estimation.da3.network import create_network
 from tests.estimation.da3.golden import FOLDER, load, relative_error
@@ -19,6 +27,7 @@ from tests.estimation.da3.networks import (
     TOLERANCE,
     captured,
     errors,
+    executing,
     images_of,
     random_images,
     result_for,
@@ -112,18 +121,78 @@ def test_scenes_of_a_batch_do_not_mix(tiny: AnyViewNetwork) -> None:
                 assert relative_error(together[name][scene], alone[name][0]) < TOLERANCE
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 100])
-def test_head_chunks_change_nothing(tiny: AnyViewNetwork, chunk: int) -> None:
-    images = random_images(7)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"views": 1, "head_views": 1, "heads": 1},
+        {"views": 2, "head_views": 3, "heads": 3},
+        {"views": 7, "head_views": 7, "heads": 4},
+        {"views": 100, "head_views": 100, "heads": 100},
+    ],
+)
+def test_how_the_work_is_cut_changes_nothing(tiny: AnyViewNetwork, sizes: dict[str, int]) -> None:
+    images, layers = random_images(7, batch=2), (0, 1, 2, 5)
     with torch.inference_mode():
-        expected = tiny(images, export_rays=True)
-        usual, tiny.head_chunk = tiny.head_chunk, chunk
-        try:
-            result = tiny(images, export_rays=True)
-        finally:
-            tiny.head_chunk = usual
+        expected = tiny(images, export_rays=True, export_feat_layers=layers)
+        with executing(tiny, **sizes):
+            result = tiny(images, export_rays=True, export_feat_layers=layers)
+    assert set(result) == set(expected)
     for name, value in expected.items():
-        assert relative_error(result[name], value) < TOLERANCE
+        assert relative_error(result[name].float(), value.float()) < TOLERANCE, name
+
+
+def test_what_is_known_of_each_view_may_be_kept(tiny: AnyViewNetwork) -> None:
+    """Frames that two chunks share go through the early blocks once."""
+    images = random_images(6)
+    with torch.inference_mode():
+        expected = tiny(images)
+        first, second = tiny.per_view(images[0, :4]), tiny.per_view(images[0, 4:])
+        together = {name: torch.cat([first[name], second[name]]) for name in first}
+        result = tiny(images, per_view=together)
+    for name in RESULTS:
+        assert relative_error(result[name], expected[name]) < TOLERANCE
+
+
+def test_features_of_layers_that_were_not_kept_are_refused(tiny: AnyViewNetwork) -> None:
+    images = random_images(2)
+    with pytest.raises(EstimationError, match=r"early layers.*got \[1, 3\]; expected 2 or more"):
+        tiny(images, per_view=tiny.per_view(images[0]), export_feat_layers=(1, 3))
+
+
+def test_nothing_waits_for_the_device(tiny: AnyViewNetwork) -> None:
+    """A number that Python looks at would have to be computed first; fake tensors have none to look at."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        result = tiny(torch.empty(1, 4, 3, 28, 42), export_feat_layers=(1, 3))
+    assert result["depth"].shape == (1, 4, 28, 42)
+
+
+def test_attention_never_forms_the_matrix_of_all_pairs(tiny: AnyViewNetwork) -> None:
+    views, tokens = 6, 1 + 4 * 6
+    watch = PairsOfTokens({tokens, views * tokens})
+    with torch.inference_mode(), watch:
+        tiny(random_images(views, 4, 6))
+    assert watch.attentions == 4 * views + 2  # blocks that see one view, one at a time, and all views
+    assert watch.matrices == []
+    with watch, sdpa_kernel(SDPBackend.MATH):  # the watch would notice
+        scaled_dot_product_attention(*torch.zeros(3, 1, 1, tokens, 16))
+    assert watch.matrices != []
+
+
+class PairsOfTokens(TorchDispatchMode):
+    """Looks at the results of all operations for one with two axes of tokens."""
+
+    def __init__(self, counts: set[int]) -> None:
+        super().__init__()
+        self.counts, self.attentions = counts, 0
+        self.matrices: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.attentions += "scaled_dot_product" in str(func)
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor) and len(value.shape) >= 2 and {*value.shape[-2:]} <= self.counts:
+                self.matrices.append(tuple(value.shape))
+        return result
 
 
 def test_input_is_left_alone(tiny: AnyViewNetwork) -> None:
@@ -150,7 +219,7 @@ def test_cameras_from_rays_replace_those_of_the_camera_head(tiny: AnyViewNetwork
     with torch.inference_mode():
         from_head = tiny(images_of(golden))
         from_rays = tiny(images_of(golden), use_ray_pose=True)
-    assert set(from_rays) == set(from_head)
+    assert set(from_rays) == set(from_head) == {*RESULTS, "pose_enc", "reference"}
     assert from_rays["extrinsics"].shape == (1, 1, 3, 4)
     assert not torch.allclose(from_rays["intrinsics"], from_head["intrinsics"])
     assert torch.equal(from_rays["pose_enc"], from_head["pose_enc"])
@@ -158,10 +227,10 @@ def test_cameras_from_rays_replace_those_of_the_camera_head(tiny: AnyViewNetwork
 
 def test_bfloat16_transformer_with_float32_heads(tiny: AnyViewNetwork) -> None:
     images = images_of(load(FOLDER / "tiny_n2.npz"))
+    half = load_network("tiny", weights="seeded:0", trunk_dtype=torch.bfloat16)
+    assert {str(some.dtype) for some in half.parameters()} == {"torch.float32", "torch.bfloat16"}
     with torch.inference_mode():
-        exact = tiny(images)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = tiny(images)
+        exact, rough = tiny(images), half(images)
     for name in RESULTS:
         assert rough[name].dtype == torch.float32
         assert 0 < float((rough[name] - exact[name]).abs().mean() / exact[name].abs().max()) < 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,20 +11,26 @@ from torch import Tensor
 
 from da3stream.errors import ConfigError
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
-from da3stream.estimation.da3.reference_view import choose_reference, order_from
+from da3stream.estimation.da3.execution import Execution
+from da3stream.estimation.da3.layer_features import LayerFeatures
+from da3stream.estimation.da3.reference_view import choose_reference, reference_first
 from da3stream.estimation.da3.rope import class_token_rotation, grid_rotation
 from tests.estimation.da3.golden import FOLDER, load
-from tests.estimation.da3.networks import captured, close, images_of, random_images
+from tests.estimation.da3.networks import captured, close, executing, images_of, random_images
 
 CPU = torch.device("cpu")
 TOKENS = FOLDER / "tiny_n5_debug_tokens.npz"
 
 
+REFERENCE = torch.tensor([3])
+"""The view that comes first in the golden tokens from block 1 on."""
+
+
 @pytest.fixture(scope="module")
 def stages(tiny: AnyViewNetwork) -> dict[str, Tensor]:
-    """Outputs of the modules of the transformer for the input of the golden tokens."""
+    """Outputs of the modules of the transformer for the input of the golden tokens, all views at once."""
     images = images_of(load(FOLDER / "tiny_n5_feat.npz"))
-    with torch.inference_mode():
+    with executing(tiny, views=5), torch.inference_mode():
         seen = captured(tiny, lambda: tiny(images))
     return {name.removeprefix("backbone.pretrained."): value for name, value in seen.items()}
 
@@ -32,27 +39,41 @@ def stages(tiny: AnyViewNetwork) -> dict[str, Tensor]:
     ("golden", "ours"),
     [
         ("patch_embed", "patch_embed"),
-        ("block0.in", "blocks.0.in"),
-        ("block0", "blocks.0"),
-        ("block1", "blocks.1"),
-        ("block2.in", "blocks.2.in"),
-        ("block2.q_norm", "blocks.2.attn.q_norm"),
-        ("block2.attn", "blocks.2.attn"),
-        ("block2", "blocks.2"),
-        ("block3.attn", "blocks.3.attn"),
-        ("block3", "blocks.3"),
-        ("block4", "blocks.4"),
-        ("block5", "blocks.5"),
+        ("block0.in", "blocks.0.norm1.in"),
+        ("block0", "blocks.0.ls2"),
         ("camtok3", "cam_dec.backbone.0.in"),
     ],
 )
 def test_stages_agree(stages: dict[str, Tensor], golden: str, ours: str) -> None:
-    close(stages[ours], load(TOKENS)[golden])
+    expected = load(TOKENS)[golden]
+    close(stages[ours].view(expected.shape), expected)
+
+
+@pytest.mark.parametrize(
+    ("golden", "ours"),
+    [
+        ("block1", "blocks.1.ls2"),
+        ("block2.in", "blocks.2.norm1.in"),
+        ("block2.attn", "blocks.2.attn.proj"),
+        ("block2", "blocks.2.ls2"),
+        ("block3.attn", "blocks.3.attn.proj"),
+        ("block3", "blocks.3.ls2"),
+        ("block4", "blocks.4.ls2"),
+        ("block5", "blocks.5.ls2"),
+    ],
+)
+def test_stages_agree_with_the_reference_view_first(
+    stages: dict[str, Tensor], golden: str, ours: str
+) -> None:
+    expected = load(TOKENS)[golden]
+    close(reference_first(stages[ours][None], REFERENCE).view(expected.shape), expected)
 
 
 def test_rotated_queries_agree(stages: dict[str, Tensor]) -> None:
-    rotation = grid_rotation(5, 7, 16, CPU)
-    close(rotation(stages["blocks.2.attn.q_norm"]), load(TOKENS)["block2.q_rope"])
+    queries = stages["blocks.2.attn.q_norm"].transpose(1, 2)
+    close(reference_first(queries[None], REFERENCE)[0], load(TOKENS)["block2.q_norm"])
+    rotated = grid_rotation(5, 7, 16, CPU)(queries)
+    close(reference_first(rotated[None], REFERENCE)[0], load(TOKENS)["block2.q_rope"])
 
 
 def test_position_table_agrees(tiny: AnyViewNetwork) -> None:
@@ -74,11 +95,20 @@ def test_position_table_has_the_size_of_the_image(tiny: AnyViewNetwork, rows: in
 def test_features_agree(tiny: AnyViewNetwork, level: int) -> None:
     images = images_of(load(FOLDER / "tiny_n5_feat.npz"))
     with torch.inference_mode():
-        for features in tiny.backbone.pretrained.features(images):
+        for features in later_layers(tiny, images):
             if features.index == tiny.config.out_layers[level]:
-                ours = torch.cat([features.patches(0, 2), features.patches(2, 5)])
+                ours = torch.cat([features.patches(slice(0, 2)), features.patches(slice(2, 5))])
                 break
     close(ours[None, ..., ::3], load(FOLDER / "tiny_n5_debug_feats.npz")[f"feat{level}"])
+
+
+def later_layers(tiny: AnyViewNetwork, images: Tensor) -> Iterator[LayerFeatures]:
+    """The layers behind the camera tokens."""
+    transformer, usual = tiny.backbone.pretrained, Execution()
+    early, _ = transformer.early(images[0], usual)
+    reference = choose_reference(early.class_tokens[None], "saddle_balanced")
+    camera_tokens = transformer.learned_camera_tokens(reference, images.shape[1])
+    return transformer.features(early.tokens, camera_tokens, images, usual)
 
 
 def rotate_one(vector: Tensor, row: float, column: float) -> Tensor:
@@ -117,8 +147,13 @@ def test_turning_class_tokens_back_is_turning_patches_forth() -> None:
         return torch.stack(turned).view(vectors.shape)
 
     expected = at_positions(queries) @ at_positions(keys).mT
-    rotation = class_token_rotation(tokens, 64, CPU)
-    ours = rotation(queries.clone()) @ rotation(keys.clone()).mT
+    rotation = class_token_rotation(64, CPU)
+
+    def turned(vectors: Tensor) -> Tensor:
+        by_view = vectors.view(2, views, tokens, 64).transpose(0, 1)
+        return rotation(by_view.clone()).transpose(0, 1).reshape(vectors.shape)
+
+    ours = turned(queries) @ turned(keys).mT
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     unrotated = queries @ keys.mT
     assert not torch.allclose(unrotated, expected, atol=0.1)
@@ -147,20 +182,13 @@ def test_unknown_strategy_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("views", [3, 4, 9])
-def test_orders_put_the_reference_first_and_come_back(views: int) -> None:
+def test_the_reference_comes_first_and_the_others_stay_in_order(views: int) -> None:
     reference = torch.tensor([views - 1, 0, 1])
-    order = order_from(reference, views)
-    assert order is not None
     index = torch.arange(3 * views).view(3, views)
-    reordered = order.apply(index)
+    reordered = reference_first(index, reference)
     for scene, first in enumerate(reference.tolist()):
         rest = [scene * views + view for view in range(views) if view != first]
         assert reordered[scene].tolist() == [scene * views + first, *rest]
-    assert torch.equal(reordered.flatten()[order.place], index.flatten())
-
-
-def test_no_order_where_the_first_view_is_the_reference() -> None:
-    assert order_from(torch.zeros(2, dtype=torch.long), 5) is None
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -175,11 +203,11 @@ def test_blocks_after_the_last_layer_in_demand_do_not_run(tiny: AnyViewNetwork) 
     ran = []
     blocks = tiny.backbone.pretrained.blocks
     handles = [
-        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        block.mlp.register_forward_hook(lambda *_, index=index: ran.append(index))
         for index, block in enumerate(blocks)
     ]
     with torch.inference_mode():
-        for features in tiny.backbone.pretrained.features(random_images(1)):
+        for features in later_layers(tiny, random_images(1)):
             if features.index == 3:
                 break
     for handle in handles:

@@ -1,0 +1,200 @@
+"""Depth Anything 3 as an estimator of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from da3stream.errors import ConfigError, EstimationError
+from da3stream.estimation.da3.any_view_network import AnyViewNetwork
+from da3stream.estimation.da3.conditioning import normalise_extrinsics
+from da3stream.estimation.da3.config import NestedModelConfig
+from da3stream.estimation.da3.nested_network import NestedNetwork
+from da3stream.estimation.da3.network import Network
+from da3stream.estimation.da3.preprocessing import to_network_input
+from da3stream.estimation.da3.raw_geometry import (
+    RawGeometry,
+    nothing_known,
+    with_known_intrinsics,
+    with_known_poses,
+    with_proper_cameras,
+    with_usable_depth,
+)
+from da3stream.estimation.da3.sky import is_ground
+from da3stream.scene import KnownCameras, Prediction
+
+LOWEST_CONFIDENCE = 1.0
+"""Of the network; the pipeline's is 0."""
+NO_CAMERA_FROM_RAYS = "the rays of a frame fit no camera; the poses of this chunk are the camera head's"
+NO_GEOMETRY = "the network gave no geometry (nearly all sky, perhaps); the chunk is left out"
+
+
+class DA3Estimator:
+    """An any-view or the nested network. Implements `GeometryEstimator`.
+
+    With the nested network depth and translations are in metres, unless known poses say another unit.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        device: torch.device | str,
+        pose_head: Literal["camera", "ray"] = "camera",
+        reference_view: str = "saddle_balanced",
+        name: str,
+        weights: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a network that is ready to run.
+
+        Args:
+            network: from `load_network`, on `device`; with its ray branch if `pose_head` is `ray`.
+            device: where it runs.
+            pose_head: where cameras come from.
+            reference_view: which view's camera is the world: saddle_balanced (the published default, a
+                typical view), middle or first. Which is best for video cannot be measured without the
+                published weights.
+            name: of the model.
+            weights: identity of the weights, for the manifest of a run; None for pseudo-random ones.
+
+        Raises:
+            ConfigError: the network sees single views only, and so has no poses.
+        """
+        if not isinstance(network, AnyViewNetwork | NestedNetwork):
+            raise ConfigError(
+                f"{name} has no poses, so it cannot reconstruct by itself",
+                hint="Use `da3stream depth` for single images, or `--metric` beside another model",
+            )
+        config = network.config
+        any_view = config.any_view if isinstance(config, NestedModelConfig) else config
+        self.name, self.weights = name, weights
+        self.is_metric = isinstance(network, NestedNetwork)
+        self._network, self._device = network, torch.device(device)
+        self._pose_head, self._reference_view = pose_head, reference_view
+        self._last_layer = any_view.out_layers[-1]
+
+    def estimate(
+        self, images: NDArray[np.uint8], *, indices: NDArray[Any], known_cameras: KnownCameras | None = None
+    ) -> Prediction:
+        """Estimate the geometry of a chunk.
+
+        Known intrinsics and poses together condition the network, which takes them in no other way. Either
+        alone is put in place of what was predicted, and depth adapted. Known poses make the submap's frame
+        and unit theirs. Values that cannot be (infinite depth, say) cost confidence and a warning.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, H and W multiples of 14.
+            indices: (N,) frame indices.
+            known_cameras: what is known beforehand, for the same N images.
+
+        Raises:
+            EstimationError: the images have another form, or the arrays do not belong together.
+        """
+        known = known_cameras or KnownCameras()
+        _check_lengths(len(images), indices, known)
+        pixels = to_network_input(images, self._device)
+        said, descriptors = self._run(pixels, known)
+        said = with_usable_depth(_with_known(with_proper_cameras(said), known))
+        return Prediction(
+            depth=said.depth,
+            confidence=said.confidence,
+            cam_from_submap=said.cam_from_world,
+            intrinsics=said.intrinsics,
+            is_metric=self.is_metric and known.cam_from_world is None,
+            sky=said.sky,
+            descriptors=descriptors,
+            warnings=said.warnings,
+        )
+
+    @torch.inference_mode()
+    def _run(self, pixels: Tensor, known: KnownCameras) -> tuple[RawGeometry, NDArray[np.float32] | None]:
+        """What the network says, and (N, C) descriptors if it says anything."""
+        warnings: tuple[str, ...] = ()
+        for use_rays in (True, False) if self._pose_head == "ray" else (False,):
+            try:
+                result = self._forward(pixels, known, use_rays)
+            except EstimationError:
+                # The input was checked, so it is the predicted geometry that broke a fit.
+                warnings = (NO_CAMERA_FROM_RAYS,) if use_rays else (NO_GEOMETRY,)
+                continue
+            return _raw_geometry(result, warnings), self._descriptors(result)
+        _, frames, _, height, width = pixels.shape
+        return nothing_known(frames, height, width, *warnings), None
+
+    def _forward(self, pixels: Tensor, known: KnownCameras, use_rays: bool) -> Mapping[str, Tensor]:
+        extrinsics = intrinsics = None
+        if known.cam_from_world is not None and known.intrinsics is not None:
+            extrinsics = self._tensor(normalise_extrinsics(known.cam_from_world))
+            intrinsics = self._tensor(known.intrinsics)
+        result: Mapping[str, Tensor] = self._network(
+            pixels,
+            extrinsics,
+            intrinsics,
+            ref_view_strategy=self._reference_view,
+            use_ray_pose=use_rays,
+            export_feat_layers=(self._last_layer,),
+        )
+        return result
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        """float32 with a batch axis."""
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))[None].to(self._device)
+
+    def _descriptors(self, result: Mapping[str, Tensor]) -> NDArray[np.float32]:
+        """(N, C) unit vectors: the mean patch of each view."""
+        features = result[f"feat_layer_{self._last_layer}"][0].float().mean(dim=(1, 2)).nan_to_num()
+        pooled = torch.nn.functional.normalize(features, dim=-1)
+        if "reference" in result:
+            pooled = in_input_order(pooled, int(result["reference"][0]))
+        return _numpy(pooled)
+
+
+def in_input_order(views: Tensor, reference: int) -> Tensor:
+    """(N, ...) as the images came, of views among which `reference` was put before the others."""
+    return torch.cat((views[1 : reference + 1], views[:1], views[reference + 1 :]))
+
+
+def _raw_geometry(result: Mapping[str, Tensor], warnings: tuple[str, ...]) -> RawGeometry:
+    """A result of one scene, confidence from 0 upwards."""
+    return RawGeometry(
+        depth=_numpy(result["depth"][0]),
+        confidence=_numpy(result["depth_conf"][0] - LOWEST_CONFIDENCE),
+        cam_from_world=_numpy(result["extrinsics"][0]).astype(np.float64),
+        intrinsics=_numpy(result["intrinsics"][0]).astype(np.float64),
+        sky=_sky(result["sky"][0]) if "sky" in result else None,
+        warnings=warnings,
+    )
+
+
+def _sky(sky: Tensor) -> NDArray[np.bool_]:
+    """(N, H, W) whether there is sky, of the network's sky activation or of a mask."""
+    mask = sky if sky.dtype == torch.bool else ~is_ground(sky)
+    return np.asarray(mask.cpu().numpy(), dtype=np.bool_)
+
+
+def _with_known(said: RawGeometry, known: KnownCameras) -> RawGeometry:
+    """What is known in place of what was predicted."""
+    if known.intrinsics is not None and known.cam_from_world is not None:
+        # The network has seen them: its depth fits these intrinsics already.
+        said = said.but(intrinsics=np.asarray(known.intrinsics, dtype=np.float64))
+    elif known.intrinsics is not None:
+        said = with_known_intrinsics(said, known.intrinsics)
+    if known.cam_from_world is not None:
+        said = with_known_poses(said, known.cam_from_world)
+    return said
+
+
+def _check_lengths(frames: int, indices: NDArray[Any], known: KnownCameras) -> None:
+    given = {"indices": indices, "intrinsics": known.intrinsics, "poses": known.cam_from_world}
+    lengths = {name: np.shape(values)[0] for name, values in given.items() if values is not None}
+    if wrong := {name: length for name, length in lengths.items() if length != frames}:
+        raise EstimationError("some arrays do not fit the images", got=wrong, expected=f"{frames} of each")
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.float().cpu().numpy(), dtype=np.float32)

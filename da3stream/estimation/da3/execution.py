@@ -1,0 +1,37 @@
+"""How a forward pass is cut into pieces: what it costs, not what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from da3stream.estimation.da3.attention import Attention, fused_attention
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """Sizes of the pieces; smaller ones need less memory beside weights, tokens and results."""
+
+    views: int = 1
+    """Views at a time in the transformer, wherever a view can be worked on by itself."""
+    head_views: int = 1
+    """Views at a time in a dense head, whose maps are the larger the more pixels an image has."""
+    heads: int = 24
+    """Attention heads at a time in a block that sees all views; 24 are all of the largest model's."""
+    attention: Attention = fused_attention
+
+    def halved(self) -> Execution | None:
+        """The next smaller pieces; None if these are the smallest."""
+        smaller = replace(
+            self,
+            views=max(1, self.views // 2),
+            head_views=max(1, self.head_views // 2),
+            heads=max(1, self.heads // 2),
+        )
+        return None if smaller == self else smaller
+
+
+def pieces(total: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `total`."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
