@@ -10,6 +10,7 @@
     │   ├── UnreadableImageError
     │   └── MixedImageSizesError
     ├── EstimationError          an estimator cannot work with what it was given, or broke its contract
+    │   └── DeviceMemoryError    the GPU's memory does not hold so many frames at a time
     ├── StoreError               the run directory cannot be used
     │   ├── RunExistsError       it is not empty, and neither --resume nor --overwrite was said
     │   ├── RunMismatchError     it belongs to another input or configuration
@@ -84,6 +85,10 @@ class MixedImageSizesError(InputError):
 
 class EstimationError(Da3StreamError):
     """An estimator cannot work with what it was given, or returned what its contract forbids."""
+
+
+class DeviceMemoryError(EstimationError):
+    """The device's memory does not hold so many frames at a time, however the work is cut."""
 
 
 class StoreError(Da3StreamError):

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from da3stream import __version__
 from da3stream.config import Config, load_config
+from da3stream.config.model import ModelName
 from da3stream.errors import RunIncompleteError, RunMismatchError
-from da3stream.estimation import GeometryEstimator, create_estimator, resolve_model
+from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.finishing import PlacedMap, write_outputs
 from da3stream.place.base import PlaceDescriptor
-from da3stream.progress import ProgressCallback, ignore_progress
+from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.result import Result, Update
 from da3stream.session import Session
 from da3stream.source import open_source
 from da3stream.source.base import FrameSource
-from da3stream.store import Run, RunRequest, open_existing, open_run
+from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
+from da3stream.store.opening import check_usable
 
 
 def reconstruct(
@@ -115,25 +118,64 @@ def _opened(
     progress: ProgressCallback | None,
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
-    config = config or load_config()
+    config, watching = config or load_config(), progress or ignore_progress
     opened = open_source(Path(source), config) if isinstance(source, str | Path) else source
-    request = RunRequest(
-        config=config.model_dump(mode="json"),
-        source=opened.identity(),
-        input=str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None,
-        model=resolve_model(config) if estimator is None else estimator.name,
-        timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
-    )
-    run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
+    begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
+    own: EstimatorOnDemand | None = None
+    if estimator is None:
+        estimator = own = _own_estimator(Path(output), begun, config, watching)
     try:
-        worker = create_estimator(request.model) if estimator is None else estimator
+        request = RunRequest(
+            config=config.model_dump(mode="json"),
+            source=opened.identity(),
+            input=str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None,
+            model=estimator.name,
+            weights=own.weights if own and not begun else None,
+            timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
+        )
+        run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
         try:
-            yield Session(run, opened, config, worker, descriptor, progress or ignore_progress)
+            if own and not run.is_finished:
+                _check_weights(run, own)
+            yield Session(run, opened, config, estimator, descriptor, watching)
         finally:
-            if estimator is None:
-                getattr(worker, "close", lambda: None)()
+            run.close()
     finally:
-        run.close()
+        if own:
+            own.close()
+
+
+def _own_estimator(
+    output: Path, begun: bool, config: Config, progress: ProgressCallback
+) -> EstimatorOnDemand:
+    """The estimator that the configuration names; for a run that was begun, the one it was begun with.
+
+    For a new run it is made at once: what is missing is said before there is a run directory. One that
+    was begun may be of other settings, which is said before a network is loaded, or finished.
+    """
+
+    def notify(line: str) -> None:
+        progress(Progress(stage="start", message=line))
+
+    if not begun:
+        worker = estimator_on_demand(resolve_model(config, notify), config, notify)
+        worker.prepare()
+        return worker
+    recorded = read_manifest(output)["model"]
+    settled = config.model == "auto" and recorded in get_args(ModelName)
+    return estimator_on_demand(recorded if settled else config.model, config, notify)
+
+
+def _check_weights(run: Run, worker: EstimatorOnDemand) -> None:
+    """Raise RunMismatchError if a run was begun with other weights; the estimator is made for it."""
+    recorded = run.manifest.get("weights")
+    if recorded != worker.weights:
+        raise RunMismatchError(
+            f"{run.root} was made with other weights of {worker.name}",
+            got=worker.weights,
+            expected=recorded,
+            hint="Give the same ones to resume, or start again with --overwrite.",
+        )
 
 
 def _reopen(run: Run, config: Config) -> FrameSource | None:

@@ -12,7 +12,7 @@ from da3stream.alignment import align_submaps
 from da3stream.chunking import LoadedChunk, chunk_frames, count_chunks
 from da3stream.config import Config
 from da3stream.errors import InputError, NoFramesError
-from da3stream.estimation import AUTO_NOTICE, GeometryEstimator
+from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.contract import check_prediction, describe_frames, known_cameras_for
 from da3stream.finishing import PlacedMap, block_of, trajectory_of, write_outputs
 from da3stream.measuring import StageTimes
@@ -174,8 +174,6 @@ class Session:
 
     def _say_start(self) -> None:
         self._total = self.source.size_hint()
-        if self.config.model == "auto" and self._estimator.name == "classical":
-            self._progress(Progress(stage="start", message=AUTO_NOTICE))
         self._progress(Progress(stage="start", message=self._plan()))
         self._progress(self._step("start"))
 

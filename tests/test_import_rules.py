@@ -121,7 +121,8 @@ def test_torch_is_imported_by_the_networks_only() -> None:
         module_of(file) for file in FILES if "torch" in {name.split(".")[0] for name in imports_of(file)}
     }
     assert users
-    assert {name for name in users if not name.startswith("da3stream.estimation.da3.")} == set()
+    networks = ("da3stream.estimation.da3.", "da3stream.estimation.memory")
+    assert {name for name in users if not name.startswith(networks)} == set()
 
 
 @pytest.mark.parametrize("name", ["pickle", "marshal", "shelve", "dill", "joblib"])
@@ -155,6 +156,7 @@ def loaded_by(code: str) -> set[str]:
         "from da3stream.cli import main; main(['info', '--help'])",
         "from da3stream.cli import main; main(['demo', '--help'])",
         "from da3stream.cli import main; main(['weights', '--help'])",
+        "from da3stream.cli import main; main(['depth', '--help'])",
     ],
 )
 def test_help_is_cheap(code: str) -> None:

@@ -14,7 +14,7 @@ import click
 from da3stream import __version__
 from da3stream.errors import Da3StreamError
 
-COMMANDS = ("run", "resume", "export", "eval", "info", "demo", "weights")
+COMMANDS = ("run", "resume", "export", "eval", "info", "demo", "weights", "depth")
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 

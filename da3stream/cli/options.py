@@ -7,9 +7,18 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from da3stream.config import Config
+
+METAVARS = {
+    "intrinsics": "FX,FY,CX,CY",
+    "model": "NAME",
+    "weights": "PATH|seeded:N",
+    "device": "auto|cpu|cuda|cuda:N",
+}
+"""What stands for the value in the help, where the type does not say it."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,16 +42,18 @@ def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     return click.option(
         f"--{name.replace('_', '-')}",
         name,
-        type=_type(field.annotation),
+        type=_type(field),
         default=None,
         metavar=_metavar(name, field),
         help=f"{field.description}{default}",
     )
 
 
-def _type(annotation: Any) -> Any:
-    """click's type: choices for literals, numbers, and text for everything else (the model parses it)."""
-    inner = _without_none(annotation)
+def _type(field: FieldInfo) -> Any:
+    """click's type: choices for literals, numbers, and text for everything that the model parses itself."""
+    inner = _without_none(field.annotation)
+    if any(isinstance(part, BeforeValidator) for part in field.metadata):
+        return str
     if get_origin(inner) is Literal:
         return click.Choice(get_args(inner))
     return inner if inner in (int, float) else str
@@ -55,8 +66,8 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _metavar(name: str, field: FieldInfo) -> str | None:
-    if name == "intrinsics":
-        return "FX,FY,CX,CY"
+    if name in METAVARS:
+        return METAVARS[name]
     return "A,B,..." if get_origin(_without_none(field.annotation)) is tuple else None
 
 

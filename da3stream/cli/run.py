@@ -41,6 +41,7 @@ def command(
     da3stream run drive.mp4 -o drive --fps 10
     da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
     da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
+    da3stream run walk.mp4 -o walk --model da3-base          after `da3stream weights fetch da3-base`
 
     Stop it with Ctrl-C at any time; `da3stream resume RUN` goes on where it was.
     """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from da3stream.estimation.da3.bench import BenchResult
     from da3stream.estimation.da3.catalogue import KnownModel
     from da3stream.estimation.da3.weights import WeightsLocation
 
@@ -20,12 +23,13 @@ _FOLDER = click.option(
 
 @click.group()
 def command() -> None:
-    """List, fetch and check the weights of the DA3 network. `run` cannot use them yet.
+    """List, fetch, check and time the models of the DA3 network.
 
     \b
     da3stream weights list             which models there are, and which are on this machine
     da3stream weights fetch da3-base   download one
     da3stream weights check da3-base   is it complete, and what the network expects?
+    da3stream weights bench            how fast are the models on this machine?
     """
 
 
@@ -129,3 +133,119 @@ def _check_values(location: WeightsLocation) -> None:
     click.echo(f"values     {check_values(location):,}, all finite")
     if all(check_digest(file) for file in location.files):
         click.echo("digest     SHA-256 as published")
+
+
+@command.command()
+@click.argument("models", nargs=-1, metavar="[MODELS]...")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    default=("504x280",),
+    show_default=True,
+    metavar="WxH",
+    callback=lambda _context, _option, texts: tuple(map(_size, texts)),
+    help="Size of the frames in pixels, multiples of 14; may be given several times.",
+)
+@click.option(
+    "--frames",
+    default="8,16",
+    show_default=True,
+    metavar="N,M,...",
+    callback=lambda _context, _option, text: _counts(text),
+    help="Frames of a chunk.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@click.option(
+    "--weights",
+    default="seeded:0",
+    show_default=True,
+    metavar="PATH|seeded:N",
+    help="Pseudo-random weights need no download, and the values of weights do not change the speed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def bench(
+    models: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+    frames: tuple[int, ...],
+    device: str,
+    weights: str,
+    as_json: bool,
+) -> None:
+    """Time MODELS on this machine: frames per second and peak memory by size and chunk.
+
+    Default: da3-small and da3-base on a CPU, all models on a GPU. Each line is measured in a process of its
+    own: one forward pass to warm up, then the median of three. Memory is the resident peak of that process
+    on a CPU, and what torch allocated (and reserved) on a GPU.
+    """
+    from da3stream.errors import EstimationError
+    from da3stream.estimation.da3.bench import BenchCase, measure
+
+    if not weights.startswith("seeded:"):
+        weights = str(Path(weights).expanduser().resolve())
+    cases = [
+        BenchCase(model=model, weights=weights, device=device, width_px=width, height_px=height, frames=count)
+        for model in _bench_models(models, device)
+        for width, height in sizes
+        for count in frames
+    ]
+    if not as_json:
+        click.echo(f"weights: {weights}")
+        click.echo(_BENCH_ROW.format("model", "size", "frames", "type", "seconds", "frames/s", "memory"))
+    results = []
+    for case in cases:
+        results.append(measure(case))
+        if not as_json:
+            click.echo(_bench_line(results[-1]))
+    if not any(result.measured for result in results):
+        raise EstimationError("nothing could be measured", got=results[0].failure)
+    if as_json:
+        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+
+
+_BENCH_ROW = "{:22} {:>9} {:>6}  {:8} {:>8} {:>8}  {}"
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`504x280` -> (504, 280)"""
+    from da3stream.estimation.da3.config import PATCH_PX
+
+    matched = re.fullmatch(r"(\d+)x(\d+)", text)
+    sides = (int(matched[1]), int(matched[2])) if matched else (0, 0)
+    if not all(side and side % PATCH_PX == 0 for side in sides):
+        raise click.BadParameter(f"{text!r} is no width x height in multiples of {PATCH_PX}, like 504x280")
+    return sides
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """`8,16` -> (8, 16)"""
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise click.BadParameter(f"{text!r} is no list of numbers like 8,16")
+    return tuple(map(int, text.split(",")))
+
+
+def _bench_models(names: tuple[str, ...], device: str) -> list[str]:
+    from da3stream.estimation.da3 import preset
+    from da3stream.estimation.da3.catalogue import MODELS, find_model
+    from da3stream.estimation.da3.choice import FIT_FOR_CPU
+    from da3stream.estimation.da3.device import choose_device
+
+    where = choose_device(device)  # one that is not there is an error, and no table full of it
+    if not names:
+        return [model.name for model in MODELS if where.type == "cuda" or model.name in FIT_FOR_CPU]
+    known = [(name, find_model(name)) for name in names]
+    return [preset(name if model is None else model.name).name for name, model in known]
+
+
+def _bench_line(result: BenchResult) -> str:
+    case, found = result.case, result.measured
+    size = f"{case.width_px}x{case.height_px}"
+    if found is None:
+        return _BENCH_ROW.format(case.model, size, case.frames, "-", "-", "-", result.failure)
+    memory = f"{found.peak_bytes / 2**30:.2f} GiB"
+    if found.reserved_bytes is not None:
+        memory += f" ({found.reserved_bytes / 2**30:.2f} reserved)"
+    seconds, rate = f"{found.seconds:.3g}", f"{found.frames_per_s:.3g}"
+    return _BENCH_ROW.format(
+        case.model, size, case.frames, found.trunk_dtype, seconds, rate, f"{memory}, {found.hardware}"
+    )

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 
 def _split(value: object) -> object:
     """`a,b` from the command line and lists from files mean the same."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _model_name(value: object) -> object:
+    """Names of the hub's repositories, in any case, with or without organisation, mean the model."""
+    if not isinstance(value, str):
+        return value
+    name = value.lower().removeprefix("depth-anything/").removesuffix("-1.1")
+    if name in ("da3metric-large", "da3mono-large"):
+        raise PydanticCustomError(
+            "single_view",
+            "it has no poses, so it cannot reconstruct alone; use it through `da3stream depth` or `--metric`",
+        )
+    return name
+
+
+def _weights(value: str | None) -> str | None:
+    """A path is made absolute, so that a run can be resumed from another folder."""
+    if value is None or value.startswith("seeded:"):
+        return value
+    return os.path.abspath(os.path.expanduser(value))
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise PydanticCustomError("device", "Input should be auto, cpu, cuda or cuda:N")
     return value
 
 
@@ -76,12 +105,51 @@ class ChunkingConfig(_Section):
         return min(self.chunk_size // 2, self.chunk_size - 2) if self.overlap is None else self.overlap
 
 
+ModelName = Literal[
+    "auto",
+    "classical",
+    "da3-small",
+    "da3-base",
+    "da3-large",
+    "da3-giant",
+    "da3nested-giant-large",
+    "tiny",  # for tests: there are no weights of it but seeded ones
+]
+
+
 class EstimationConfig(_Section):
     """How geometry is estimated."""
 
-    model: Literal["auto", "classical"] = Field(
+    model: Annotated[ModelName, BeforeValidator(_model_name)] = Field(
         "auto",
-        description="Estimator. classical: structure from motion and dense stereo, no weights, no GPU.",
+        description="Estimator. da3-small, da3-base, da3-large, da3-giant, da3nested-giant-large: Depth "
+        "Anything 3, small to large, the last one in metres (`da3stream weights list`). classical: structure "
+        "from motion and dense stereo, no weights, no GPU. auto: the best network that there are weights for "
+        "on this machine; with a GPU da3-base is fetched if there are none; else classical.",
+    )
+    weights: Annotated[str | None, AfterValidator(_weights)] = Field(
+        None,
+        description="Weights of the network: a .safetensors file or a folder as the hub has it; default: "
+        "those that `da3stream weights fetch` got. seeded:N: pseudo-random ones, which test speed and memory "
+        "and know nothing of geometry.",
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="Where the network runs. auto: on the GPU if there is one."
+    )
+    pose_head: Literal["camera", "ray"] = Field(
+        "camera",
+        description="Where the network's cameras come from. camera: its camera head. ray: fitted to the rays "
+        "that it predicts all over the image, which is slower and often more accurate.",
+    )
+    reference_view: Literal["saddle_balanced", "middle", "first"] = Field(
+        "saddle_balanced",
+        description="The frame of a chunk whose camera the network takes for the origin. saddle_balanced: a "
+        "typical one, as published. middle, first: by time.",
+    )
+    attention: Literal["sdpa", "xformers"] = Field(
+        "sdpa",
+        description="Kernels of the network's attention. sdpa: torch's own. xformers: needs "
+        "`pip install 'da3stream[xformers]'`.",
     )
     intrinsics: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_split)] = Field(
         None,

@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from da3stream.config import EstimationConfig
 from da3stream.estimation.base import GeometryEstimator
+from da3stream.estimation.on_demand import EstimatorOnDemand
 
-__all__ = ["GeometryEstimator", "create_estimator", "resolve_model"]
+__all__ = [
+    "EstimatorOnDemand",
+    "GeometryEstimator",
+    "create_estimator",
+    "estimator_on_demand",
+    "resolve_model",
+]
 
 AUTO_NOTICE = (
-    "model auto: this version has the classical estimator only (structure from motion and dense stereo on "
-    "the CPU; it needs texture and camera motion). Pass --intrinsics if you know your camera."
+    "model auto: classical (structure from motion and dense stereo on the CPU; it needs texture and camera "
+    "motion; pass --intrinsics if you know your camera). A network sees more: "
+    "da3stream weights fetch da3-base"
 )
 
 
-def resolve_model(config: EstimationConfig) -> str:
-    """Name of the estimator that the configuration asks for, `auto` resolved."""
-    return "classical" if config.model == "auto" else config.model
+def resolve_model(config: EstimationConfig, notify: Callable[[str], None]) -> str:
+    """Name of the estimator that the configuration asks for.
+
+    `auto` is looked up on this machine, and may fetch weights; `notify` takes a line about each decision.
+
+    Raises:
+        ConfigError: `auto` with weights that do not say which model they are.
+        WeightsError: there are no weights where the configuration says.
+    """
+    if config.model != "auto":
+        return config.model
+    from da3stream.estimation.da3.choice import choose_model
+
+    chosen = choose_model(config, notify)
+    if chosen is None:
+        notify(AUTO_NOTICE)
+    return chosen or "classical"
 
 
-def create_estimator(name: str) -> GeometryEstimator:
-    """The estimator of this name."""
-    from da3stream.estimation.classical import ClassicalEstimator
+def estimator_on_demand(
+    name: str, config: EstimationConfig, notify: Callable[[str], None]
+) -> EstimatorOnDemand:
+    """The estimator of `create_estimator`, made when it is needed."""
+    from da3stream.estimation.da3.catalogue import find_model
 
-    return {"classical": ClassicalEstimator}[name]()
+    known = find_model(name)
+    return EstimatorOnDemand(
+        name, known is not None and known.is_metric, lambda: create_estimator(name, config, notify)
+    )
+
+
+def create_estimator(name: str, config: EstimationConfig, notify: Callable[[str], None]) -> GeometryEstimator:
+    """The estimator of this name, ready to run.
+
+    Args:
+        name: what `resolve_model` gave.
+        config: weights, device and the like of a network.
+        notify: takes the line about the licence of the weights.
+
+    Raises:
+        Da3StreamError: it cannot be had on this machine; the message says why.
+    """
+    if name == "classical":
+        from da3stream.estimation.classical import ClassicalEstimator
+
+        return ClassicalEstimator()
+    from da3stream.estimation.da3.building import build_da3
+
+    return build_da3(config, name, notify)

@@ -27,7 +27,7 @@ def capture_times_s(paths: Iterable[Path]) -> list[float] | None:
 
 def _capture_time_s(path: Path) -> float | None:
     """DateTimeOriginal plus SubSecTimeOriginal of the EXIF data (CIPA DC-008, tags 0x9003 and 0x9291)."""
-    tags = _exif_tags(path)
+    tags = exif_tags(path)
     try:
         moment = datetime.strptime(tags.get("DateTimeOriginal", ""), "%Y:%m:%d %H:%M:%S")
         fraction_s = float("0." + (tags.get("SubSecTimeOriginal", "").strip() or "0"))
@@ -36,7 +36,7 @@ def _capture_time_s(path: Path) -> float | None:
     return moment.replace(tzinfo=timezone.utc).timestamp() + fraction_s
 
 
-def _exif_tags(path: Path) -> dict[str, str]:
+def exif_tags(path: Path) -> dict[str, str]:
     """EXIF tags by name. FFmpeg attaches them to the picture; newer ones say `ExifIFD/DateTimeOriginal`."""
     # Three tenths of a second, which `da3stream --help` must not pay.
     import av

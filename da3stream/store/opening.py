@@ -34,6 +34,8 @@ class RunRequest:
     """Name of the estimator."""
     timestamps_are_synthetic: bool
     """Timestamps are made up from the frame index."""
+    weights: Mapping[str, Any] | None = None
+    """Identity of the estimator's weights, JSON values; only recorded."""
 
 
 def open_run(
@@ -53,16 +55,7 @@ def open_run(
         RunMismatchError: what is there was made of another input or configuration.
         RunLockedError: another process works on it.
     """
-    if root.exists() and not root.is_dir():
-        raise RunExistsError(f"{root} is a file", expected="a folder for the run")
-    occupied = root.is_dir() and _is_occupied(root)
-    if occupied and not (resume or overwrite):
-        raise RunExistsError(
-            f"the run directory {root} is not empty",
-            hint="Add --resume to continue it, --overwrite to start again, or name another one.",
-        )
-    if occupied and not (root / MANIFEST).exists():
-        raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
+    occupied = check_usable(root, resume=resume, overwrite=overwrite)
     lock = _lock(root)
     try:
         files = RunFiles(root)
@@ -82,6 +75,25 @@ def open_run(
     except BaseException:
         os.close(lock)
         raise
+
+
+def check_usable(root: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether a run lies in the folder already; changes nothing.
+
+    Raises:
+        RunExistsError: the folder is not empty, and neither was asked for, or it is no run directory.
+    """
+    if root.exists() and not root.is_dir():
+        raise RunExistsError(f"{root} is a file", expected="a folder for the run")
+    occupied = root.is_dir() and _is_occupied(root)
+    if occupied and not (resume or overwrite):
+        raise RunExistsError(
+            f"the run directory {root} is not empty",
+            hint="Add --resume to continue it, --overwrite to start again, or name another one.",
+        )
+    if occupied and not (root / MANIFEST).exists():
+        raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
+    return occupied
 
 
 def open_existing(root: Path) -> Run:
@@ -149,6 +161,7 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
         "da3stream": version,
         "status": "running",
         "model": request.model,
+        "weights": None if request.weights is None else dict(request.weights),
         "input": request.input,
         "source": request.source,
         "timestamps_are_synthetic": request.timestamps_are_synthetic,

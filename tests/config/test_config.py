@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -150,6 +150,35 @@ def test_a_configuration_cannot_be_changed_by_accident() -> None:
         load_config().chunk_size = 3  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    "spelling", ["da3-large", "DA3-LARGE", "DA3-LARGE-1.1", "depth-anything/DA3-LARGE-1.1"]
+)
+def test_models_may_be_spelt_as_their_repositories(spelling: str) -> None:
+    assert load_config(None, {"model": spelling}).model == "da3-large"
+
+
+def test_weights_are_a_seed_or_a_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None, {"weights": "seeded:3"}).weights == "seeded:3"
+    assert load_config(None, {"weights": "held/x"}).weights == str(tmp_path / "held" / "x")
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert load_config(None, {"weights": "~/x"}).weights == "/somewhere/x"
+    assert load_config().weights is None
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device: str) -> None:
+    assert load_config(None, {"device": device}).device == device
+
+
+def test_every_model_with_poses_can_be_chosen() -> None:
+    from da3stream.config.model import ModelName
+    from da3stream.estimation.da3.catalogue import MODELS
+
+    published = {model.name for model in MODELS if model.has_poses}
+    assert set(get_args(ModelName)) == published | {"auto", "classical", "tiny"}
+
+
 # What is wrong --------------------------------------------------------------------------------------------
 
 
@@ -175,6 +204,14 @@ def test_a_configuration_cannot_be_changed_by_accident() -> None:
         ({"end": float("inf")}, "end: .*finite"),
         ({"select": "some"}, "select: .*'auto'.*'all'"),
         ({"model": "best"}, "model: .*got 'best'"),
+        ({"model": "DA3METRIC-LARGE"}, r"model: it has no poses.*`da3stream depth` or `--metric`"),
+        ({"model": "da3mono-large"}, "model: it has no poses.*got 'da3mono-large'"),
+        ({"model": 3}, "model: .*got 3"),
+        ({"device": "gpu"}, "device: Input should be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:x"}, "device: Input should be"),
+        ({"pose_head": "both"}, "pose_head: .*'camera' or 'ray'"),
+        ({"reference_view": "last"}, "reference_view: .*'saddle_balanced'"),
+        ({"attention": "flash"}, "attention: .*'sdpa' or 'xformers'"),
         ({"export": "poses,stl"}, r"export\.1: .*got 'stl'"),
         ({"intrinsics": "500,500,320"}, r"intrinsics\.3: Field required"),
         ({"intrinsics": "500,500,320,240,1"}, "intrinsics: .*at most 4"),

@@ -150,6 +150,7 @@ class AnyViewNetwork(nn.Module):
                 maps.append(self.head.project(len(maps), features, self.execution.head_views))
             if features.index == self.config.out_layers[-1]:
                 result["pose_enc"] = self.cam_dec(features.camera_tokens())
+            del features  # its local tokens would stay in memory until the next layer is there
         return maps, gaussian_maps
 
     def _show_reference_first(self, result: dict[str, Tensor], layers: Collection[int]) -> None:

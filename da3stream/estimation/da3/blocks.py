@@ -138,20 +138,28 @@ class Block(nn.Module):
             self.ls2(part, self.mlp(self.norm2(part)))
 
     def _attend_jointly(self, x: Tensor, rotation: Rotation | None, execution: Execution) -> Tensor:
-        views, tokens, width = x.shape
-        attn, dtype = self.attn, self.attn.qkv.weight.dtype
-        attended = x.new_empty(views, tokens, attn.heads, attn.head_width, dtype=dtype)
+        """Result of the attention (views, tokens, C), before its last matrix."""
+        attn = self.attn
+        shape = (*x.shape[:2], attn.heads, attn.head_width)
+        attended = x.new_empty(shape, dtype=attn.qkv.weight.dtype)
         for heads in pieces(attn.heads, execution.heads):
-            count = heads.stop - heads.start
-            projected = x.new_empty(3, count, views, tokens, attn.head_width, dtype=dtype)
-            for some in pieces(views, execution.views):
-                parts = attn.project(self.norm1(x[some]), rotation, heads)
-                for whole, part in zip(projected, parts, strict=True):
-                    whole[:, some] = part.transpose(0, 1)
-            queries, keys, values = projected.flatten(2, 3)[:, None]
-            result = execution.attention(queries, keys, values)[0]
-            attended[:, :, heads] = torch.unflatten(result, 1, (views, tokens)).permute(1, 2, 0, 3)
-        return attended.view(views, tokens, width)
+            attended[:, :, heads] = self._attend_heads(x, rotation, heads, execution)
+        return attended.flatten(2)
+
+    def _attend_heads(
+        self, x: Tensor, rotation: Rotation | None, heads: slice, execution: Execution
+    ) -> Tensor:
+        """Result (views, tokens, some heads, d) of some heads."""
+        attn, count = self.attn, heads.stop - heads.start
+        shape = (3, count, *x.shape[:2], attn.head_width)
+        projected = x.new_empty(shape, dtype=attn.qkv.weight.dtype)
+        for some in pieces(len(x), execution.views):
+            parts = attn.project(self.norm1(x[some]), rotation, heads)
+            for whole, part in zip(projected, parts, strict=True):
+                whole[:, some] = part.transpose(0, 1)
+        queries, keys, values = projected.flatten(2, 3)[:, None]
+        result = execution.attention(queries, keys, values)[0]
+        return torch.unflatten(result, 1, x.shape[:2]).permute(1, 2, 0, 3)
 
 
 def _prepared(vectors: Tensor, norm: nn.Module, rotation: Rotation | None) -> Tensor:

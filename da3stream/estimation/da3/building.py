@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from dataclasses import replace
 from typing import Any
 
 from da3stream.config import EstimationConfig
-from da3stream.errors import MissingDependencyError
+from da3stream.estimation.da3.attention import attention_named
 from da3stream.estimation.da3.device import choose_device
 from da3stream.estimation.da3.estimator import DA3Estimator
-from da3stream.estimation.da3.loading import load_network, seed_of
+from da3stream.estimation.da3.loading import load_network, seed_of, trunk_dtype_for
 from da3stream.estimation.da3.weights import resolve_weights
 
 
@@ -25,10 +25,10 @@ def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None
     Raises:
         ConfigError: a GPU is named that is not there, or the model has no poses.
         WeightsError: the weights are not on this machine, damaged, or of another model.
-        MissingDependencyError: xformers is asked for and not installed.
+        MissingDependencyError: xformers is asked for and not installed, or has no kernel for the device.
     """
     device = choose_device(config.device)
-    _check_attention(config.attention)
+    attention = attention_named(config.attention, device, trunk_dtype_for(device))
     network = load_network(
         model,
         weights=config.weights,
@@ -37,6 +37,7 @@ def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None
         with_gaussians=False,
         notify=notify,
     )
+    network.execution = replace(network.execution, attention=attention)
     return DA3Estimator(
         network,
         device=device,
@@ -47,17 +48,11 @@ def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None
     )
 
 
-def _check_attention(attention: str) -> None:
-    if attention == "xformers" and find_spec("xformers") is None:
-        raise MissingDependencyError(
-            "xformers is not installed", hint="pip install 'da3stream[xformers]', or use --attention sdpa"
-        )
-
-
-def _identity(model: str, weights: str | None) -> dict[str, Any] | None:
-    """What tells these weights from others: commit, names and sizes in bytes; None for pseudo-random ones."""
-    if seed_of(weights) is not None:
-        return None
+def _identity(model: str, weights: str | None) -> dict[str, Any]:
+    """What tells these weights from others: commit, names and sizes in bytes; or the seed."""
+    seed = seed_of(weights)
+    if seed is not None:
+        return {"seed": seed}
     location = resolve_weights(weights or model)
     return {
         "revision": location.revision,

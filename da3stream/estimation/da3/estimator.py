@@ -32,6 +32,7 @@ LOWEST_CONFIDENCE = 1.0
 """Of the network; the pipeline's is 0."""
 NO_CAMERA_FROM_RAYS = "the rays of a frame fit no camera; the poses of this chunk are the camera head's"
 NO_GEOMETRY = "the network gave no geometry (nearly all sky, perhaps); the chunk is left out"
+PSEUDO_RANDOM = "the weights are pseudo-random, so the geometry means nothing"
 
 
 class DA3Estimator:
@@ -60,7 +61,8 @@ class DA3Estimator:
                 typical view), middle or first. Which is best for video cannot be measured without the
                 published weights.
             name: of the model.
-            weights: identity of the weights, for the manifest of a run; None for pseudo-random ones.
+            weights: identity of the weights, for the manifest of a run. A "seed" in it says that they are
+                pseudo-random, and every prediction warns of it.
 
         Raises:
             ConfigError: the network sees single views only, and so has no poses.
@@ -76,6 +78,7 @@ class DA3Estimator:
         self.is_metric = isinstance(network, NestedNetwork)
         self._network, self._device = network, torch.device(device)
         self._pose_head, self._reference_view = pose_head, reference_view
+        self._warnings = (PSEUDO_RANDOM,) if weights is not None and "seed" in weights else ()
         self._last_layer = any_view.out_layers[-1]
 
     def estimate(
@@ -108,7 +111,7 @@ class DA3Estimator:
             is_metric=self.is_metric and known.cam_from_world is None,
             sky=said.sky,
             descriptors=descriptors,
-            warnings=said.warnings,
+            warnings=(*self._warnings, *said.warnings),
         )
 
     @torch.inference_mode()

@@ -16,8 +16,8 @@ class Execution:
     """Views at a time in the transformer, wherever a view can be worked on by itself."""
     head_views: int = 1
     """Views at a time in a dense head, whose maps are the larger the more pixels an image has."""
-    heads: int = 24
-    """Attention heads at a time in a block that sees all views; 24 are all of the largest model's."""
+    heads: int = 8
+    """Attention heads at a time in a block that sees all views."""
     attention: Attention = fused_attention
 
     def halved(self) -> Execution | None:

@@ -51,9 +51,7 @@ def load_network(
     """
     dtype = trunk_dtype_for(device) if trunk_dtype is None else trunk_dtype
     rule = _rule(dtype)
-    network = empty_network(model)
-    skipped = [] if with_rays else _drop_ray_branch(network)
-    skipped += [] if with_gaussians else _drop_gaussian_heads(network)
+    network, skipped = _trimmed_network(model, with_rays, with_gaussians)
     seed = seed_of(weights)
     if seed is not None:
         names = list(network.state_dict())
@@ -62,6 +60,22 @@ def load_network(
         return network
     location = _location(model, weights)
     load_checkpoint(network, location, dtype=rule, device=device, skip=skipped, notify=notify)
+    return network
+
+
+def shaped_network(
+    model: str, trunk_dtype: torch.dtype, *, with_rays: bool = True, with_gaussians: bool = True
+) -> Network:
+    """The network as `load_network` makes it, on the meta device: shapes and types, no values.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    network, _ = _trimmed_network(model, with_rays, with_gaussians)
+    rule = _rule(trunk_dtype)
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        parameter.data = parameter.data.to(rule(name))
+        parameter.requires_grad_(False)
     return network
 
 
@@ -93,6 +107,13 @@ def _location(model: str, weights: str | Path | None) -> WeightsLocation:
 
 def _rule(trunk: torch.dtype) -> DtypeRule:
     return lambda name: trunk if _TRUNK_LINEAR.match(name) else torch.float32
+
+
+def _trimmed_network(model: str, with_rays: bool, with_gaussians: bool) -> tuple[Network, list[str]]:
+    """The network on the meta device without what is not wanted, and the names that are left out."""
+    network = empty_network(model)
+    skipped = [] if with_rays else _drop_ray_branch(network)
+    return network, skipped + ([] if with_gaussians else _drop_gaussian_heads(network))
 
 
 def _drop_ray_branch(network: nn.Module) -> list[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from da3stream.estimation.base import GeometryEstimator
 from da3stream.estimation.contract import check_prediction
 from da3stream.estimation.da3.nested import CANONICAL_FOCAL_PX
-from da3stream.estimation.da3.preprocessing import network_input
+from da3stream.estimation.da3.preprocessing import to_network_input
 from da3stream.estimation.da3.single_view_network import SingleViewNetwork
 from da3stream.estimation.da3.sky import SKY_THRESHOLD
 from da3stream.geometry.camera import rescale_intrinsics
@@ -33,7 +33,9 @@ WIDE_SPREAD = 2.0
 _VIEWS_AT_A_TIME = 8
 
 NO_SCALE = "no metric scale: hardly a pixel has two usable depths; this chunk keeps the estimator's unit"
-DOUBTFUL_SCALE = "the metric scale of this chunk is doubtful: its pixels disagree by more than a factor of two"
+DOUBTFUL_SCALE = (
+    "the metric scale of this chunk is doubtful: its pixels disagree by more than a factor of two"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class MetricScaledEstimator:
 
     Each chunk is scaled by itself, so that `estimate` stays a function of its arguments; what the chunks
     disagree about is the scale of the edges between them. A chunk whose scale cannot be told stays in the
-    estimator's unit: `Prediction.is_metric` is False and a warning says so.
+    estimator's unit, with a warning, and `Prediction.is_metric` as the estimator says.
     """
 
     is_metric = True
@@ -89,7 +91,7 @@ class MetricScaledEstimator:
         ratios = np.exp(_log_ratios(prediction, seen))
         prediction = _without_sky(prediction, _resampled(seen.sky, prediction.depth.shape[1:]))
         if len(ratios) < MINIMUM_USABLE_PIXELS:
-            return replace(prediction, is_metric=False, warnings=(*prediction.warnings, NO_SCALE))
+            return replace(prediction, warnings=(*prediction.warnings, NO_SCALE))
         low, metres_per_unit, high = np.quantile(ratios, (0.25, 0.5, 0.75))
         warnings = (DOUBTFUL_SCALE,) if high > WIDE_SPREAD * low else ()
         scaled = _scaled(prediction, float(metres_per_unit))
@@ -118,7 +120,7 @@ class MetricScaledEstimator:
         for start in range(0, len(images), _VIEWS_AT_A_TIME):
             views = images[start : start + _VIEWS_AT_A_TIME]
             fitting = np.stack([resize_to_patches(view) for view in views])
-            result = self._network(network_input(fitting, self._device))
+            result = self._network(to_network_input(fitting, self._device))
             yield result["depth"][0].float().cpu().numpy(), result["sky"][0].float().cpu().numpy()
 
 

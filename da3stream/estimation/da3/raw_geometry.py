@@ -131,7 +131,7 @@ def with_usable_depth(said: RawGeometry) -> RawGeometry:
 
 def _with_finite_cameras(said: RawGeometry) -> RawGeometry:
     numbers = np.concatenate((said.cam_from_world, said.intrinsics), axis=2).reshape(len(said.depth), -1)
-    finite: NDArray[np.bool_] = np.isfinite(numbers).all(axis=1)
+    finite = np.asarray(np.isfinite(numbers).all(axis=1), dtype=np.bool_)
     if finite.all():
         return said
     if not finite.any():

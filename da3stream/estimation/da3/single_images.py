@@ -18,10 +18,11 @@ from da3stream.estimation.da3.estimator import in_input_order
 from da3stream.estimation.da3.metric_scale import PUBLISHED_SKY_THRESHOLD
 from da3stream.estimation.da3.nested import CANONICAL_FOCAL_PX
 from da3stream.estimation.da3.nested_network import NestedNetwork
-from da3stream.estimation.da3.preprocessing import network_input
+from da3stream.estimation.da3.network import Network
+from da3stream.estimation.da3.preprocessing import to_network_input
 from da3stream.estimation.da3.single_view_network import SingleViewNetwork
 from da3stream.geometry.camera import rescale_intrinsics
-from da3stream.imaging import PATCH_SIZE_PX, resize_for_processing, resize_to_patches
+from da3stream.imaging import resize_for_processing, resize_to_patches
 
 Resize = Literal["upper", "lower"]
 
@@ -48,7 +49,7 @@ class ImageGeometry:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What there is, under the names of DA3's own npz files."""
-        single = {
+        single: dict[str, NDArray[Any] | None] = {
             "image": self.image,
             "depth": self.depth,
             "conf": self.confidence,
@@ -95,7 +96,6 @@ def estimate_alone(
     images: Iterable[NDArray[np.uint8]],
     cameras: Iterable[NDArray[np.float64] | None],
     *,
-    device: torch.device,
     layers: Collection[int] = (),
 ) -> list[ImageGeometry]:
     """Depth and sky, each image on its own.
@@ -103,19 +103,18 @@ def estimate_alone(
     The metric model's depth is in metres where the camera is known, else for a focal length of 300 pixels.
 
     Args:
-        network: on `device`.
+        network: from `load_network`.
         images: (H, W, 3) uint8 RGB, sides multiples of 14; sizes may differ.
         cameras: for each image, (3, 3) in its pixels, or None.
-        device: where the network runs.
         layers: blocks whose patches are wanted.
 
     Raises:
         EstimationError: the network has no such block.
     """
-    model = find_model(network.config.name)
+    model, device = find_model(network.config.name), _device_of(network)
     found = []
     for image, camera in zip(images, cameras, strict=True):
-        result = network(network_input(image[None], device), export_feat_layers=layers)
+        result = network(to_network_input(image[None], device), export_feat_layers=layers)
         is_metric = camera is not None and model is not None and model.is_metric
         depth = _numpy(result["depth"][0, 0])
         if camera is not None and is_metric:
@@ -140,17 +139,15 @@ def estimate_together(
     network: AnyViewNetwork | NestedNetwork,
     images: Sequence[NDArray[np.uint8]],
     *,
-    device: torch.device,
     layers: Collection[int] = (),
     use_rays: bool = False,
 ) -> list[ImageGeometry]:
     """Depth, confidence and cameras of views of one scene, in one frame and unit.
 
     Args:
-        network: on `device`; with its ray branch if `use_rays`.
+        network: from `load_network`; with its ray branch if `use_rays`.
         images: (H, W, 3) uint8 RGB, sides multiples of 14; larger ones are cropped to the smallest sides,
             around the middle.
-        device: where the network runs.
         layers: blocks whose patches are wanted.
         use_rays: take the cameras from the rays instead of the camera head.
 
@@ -159,7 +156,9 @@ def estimate_together(
             metres are wanted.
     """
     views = cropped_to_smallest(images)
-    result = network(network_input(views, device), use_ray_pose=use_rays, export_feat_layers=layers)
+    result = network(
+        to_network_input(views, _device_of(network)), use_ray_pose=use_rays, export_feat_layers=layers
+    )
     features = {layer: _numpy(_features(result, network, layer)) for layer in layers}
     return [
         ImageGeometry(
@@ -184,20 +183,21 @@ def cropped_to_smallest(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8
 
 def _middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     # Differences are multiples of 14, so the halves are exact and the centre stays the centre.
-    assert image.shape[0] % PATCH_SIZE_PX == image.shape[1] % PATCH_SIZE_PX == 0
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
 
-def _features(
-    result: Mapping[str, Tensor], network: AnyViewNetwork | NestedNetwork, layer: int
-) -> Tensor:
-    """(N, H/14, W/14, C) in the order of the images; the network puts the reference view first in late blocks."""
+def _features(result: Mapping[str, Tensor], network: AnyViewNetwork | NestedNetwork, layer: int) -> Tensor:
+    """(N, H/14, W/14, C) in the order of the images; in late blocks the network puts the reference first."""
     config = network.config.any_view if isinstance(network.config, NestedModelConfig) else network.config
     grids = result[f"feat_layer_{layer}"][0]
     if config.alternation_start is None or layer < config.alternation_start - 1:
         return grids
     return in_input_order(grids, int(result["reference"][0]))
+
+
+def _device_of(network: Network) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _single(matrix: NDArray[np.float64] | None) -> NDArray[np.float32] | None:

@@ -73,7 +73,7 @@ class VisionTransformer(nn.Module):
             also: indices of further blocks.
         """
         wanted = {*self.config.out_layers, *also}
-        tokens = self.embed(images)
+        tokens = self.embed(images, self.positions(*(side // PATCH_PX for side in images.shape[-2:])))
         for index in range(max(wanted) + 1):
             self._update_alone(index, tokens, images, execution)
             if index in wanted:
@@ -97,8 +97,9 @@ class VisionTransformer(nn.Module):
         tokens = self.cls_token.new_empty(len(images), 1 + rows * columns, self.config.width)
         class_tokens = tokens.new_empty(len(images), self.config.width)
         wanted: dict[int, list[Tensor]] = {index: [] for index in sorted(also) if index < start}
+        positions = self.positions(rows, columns)
         for some in pieces(len(images), execution.views):
-            part = self.embed(images[some])
+            part = self.embed(images[some], positions)
             for index in range(start):
                 if index == start - 1:
                     class_tokens[some] = part[:, 0]
@@ -141,19 +142,17 @@ class VisionTransformer(nn.Module):
             if index in wanted:
                 yield self._features(index, tokens, local, images)
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, positions: Tensor) -> Tensor:
         """(views, 3, H, W) -> tokens (views, 1 + rows * columns, C) with their positions added."""
-        rows, columns = (side // PATCH_PX for side in images.shape[-2:])
         patches = self.patch_embed(images)
-        table = self.positions(rows, columns)
-        class_token = (self.cls_token + table[:, :1]).expand(len(patches), -1, -1)
-        return torch.cat((class_token, patches.add_(table[:, 1:])), dim=1)
+        class_token = (self.cls_token + positions[:, :1]).expand(len(patches), -1, -1)
+        return torch.cat((class_token, patches.add_(positions[:, 1:])), dim=1)
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """(1, 1 + rows * columns, C) positional table, the trained one resized.
 
         The scale factors, not the sizes, decide where it is sampled; they are those of training, a little too
-        large. Not cached: it costs a thousandth of a forward pass.
+        large.
         """
         if rows == columns == POSITION_GRID:
             return self.pos_embed

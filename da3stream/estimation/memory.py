@@ -1,0 +1,199 @@
+"""How much memory of a GPU a forward pass takes, told without one.
+
+The real network runs on the meta device, where tensors have shapes and no values, and every storage that
+comes and goes is counted. At any one place of the program, what is alive grows linearly with the number of
+frames. So two short passes give a line for each place, and the highest line is the peak of any number of
+frames.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import da3stream
+from da3stream.estimation.da3.any_view_network import AnyViewNetwork
+from da3stream.estimation.da3.execution import Execution
+from da3stream.estimation.da3.loading import shaped_network
+from da3stream.estimation.da3.nested_network import NestedNetwork
+from da3stream.estimation.da3.network import Network
+
+ALLOCATION_BYTES = 512
+"""The caching allocator of CUDA rounds up to this."""
+LIBRARY_BYTES = 300 * 2**20
+"""Workspaces of cuBLAS and cuDNN, assumed; beside what is counted."""
+CONTEXT_BYTES = 500 * 2**20
+"""What a process takes on the card before its first tensor, assumed."""
+FRAGMENTATION = 1.05
+"""What the allocator reserves over what is allocated, with expandable segments, assumed."""
+
+PACKAGE = str(Path(da3stream.__file__).parent)
+Place = tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardMemory:
+    """Memory of one forward pass, as a function of its frames."""
+
+    weights_bytes: int
+    lines: tuple[tuple[float, float], ...]
+    """(bytes, bytes a frame) of the places that may hold the peak, weights not included."""
+
+    def activation_bytes(self, frames: int) -> int:
+        """Live bytes at the peak, beside the weights: input, results and all between."""
+        return round(max(constant + slope * frames for constant, slope in self.lines))
+
+    def allocated_bytes(self, frames: int) -> int:
+        """Live bytes at the peak; what torch reports as max_memory_allocated."""
+        return self.weights_bytes + self.activation_bytes(frames)
+
+    def card_bytes(self, frames: int) -> int:
+        """What the process takes on the card: with libraries, fragmentation and context."""
+        return round((self.allocated_bytes(frames) + LIBRARY_BYTES) * FRAGMENTATION) + CONTEXT_BYTES
+
+    def longest(self, budget_bytes: int) -> int:
+        """The most frames whose forward pass keeps within the budget on the card; 0 if none does."""
+        room = (budget_bytes - CONTEXT_BYTES) / FRAGMENTATION - LIBRARY_BYTES - self.weights_bytes
+        if any(constant + slope > room for constant, slope in self.lines):
+            return 0
+        return min(int((room - constant) / slope) for constant, slope in self.lines if slope > 0)
+
+
+def forward_memory(
+    model: str,
+    size: tuple[int, int],
+    *,
+    trunk_dtype: torch.dtype = torch.bfloat16,
+    execution: Execution | None = None,
+    with_rays: bool = False,
+) -> ForwardMemory:
+    """Measure what a forward pass needs, on the meta device.
+
+    Of da3nested-giant-large, the last step, which finds the scale from the depth of both networks, depends on
+    values and is left out. It comes after the peak and takes a few depth maps.
+
+    Args:
+        model: a name of `PRESETS`.
+        size: (width, height) in pixels of the images.
+        trunk_dtype: type of the matrices of the transformer.
+        execution: how the work is cut; default: `Execution()`.
+        with_rays: poses come from the rays.
+    """
+    network = shaped_network(model, trunk_dtype, with_rays=with_rays, with_gaussians=False)
+    cut = Execution() if execution is None else execution
+    network.execution = replace(cut, attention=_shapes_of_attention)
+    few, more = (
+        count * max(cut.views, cut.head_views) for count in (2, 3)
+    )  # multiples of both: powers of two
+    at_few, at_more = (_highest_by_place(network, size, frames, with_rays) for frames in (few, more))
+    lines = [_line((few, at_few[place]), (more, at_more[place])) for place in at_few.keys() & at_more.keys()]
+    return ForwardMemory(weights_bytes=_weights_bytes(network), lines=_upper_envelope(lines))
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that come up on the meta device, and remembers the most at each place."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        """`weights` are there already, and do not count."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.highest: dict[Place, int] = defaultdict(int)
+        self._known = {weight.untyped_storage()._cdata for weight in weights}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        before = self.now
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._add(value)
+        if self.now > before:
+            place = _place(sys._getframe(1))
+            self.highest[place] = max(self.highest[place], self.now)
+        return result
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if not tensor.is_meta or key in self._known:
+            return
+        size = _rounded(storage.nbytes())
+        self._known.add(key)
+        self.now += size
+        weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def _highest_by_place(
+    network: Network, size: tuple[int, int], frames: int, with_rays: bool
+) -> dict[Place, int]:
+    width, height = size
+    with LiveBytes(network.parameters()) as live, torch.inference_mode():
+        images = torch.empty(1, frames, 3, height, width, device="meta")
+        results: list[dict[str, Tensor]] = []  # they stay until the end, as in the networks' own passes
+        if isinstance(network, NestedNetwork):
+            results.append(network.da3(images, export_rays=with_rays))
+            results.append(network.da3_metric.per_view(images[0]))
+        elif isinstance(network, AnyViewNetwork):
+            results.append(network(images, export_rays=with_rays))
+        else:
+            results.append(network.per_view(images[0]))
+    return dict(live.highest)
+
+
+def _shapes_of_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What a fused kernel allocates: its result, and one number a query. Without CUDA, torch would form the
+    matrix of all pairs."""
+    queries.new_empty(queries.shape[:-1], dtype=torch.float32)
+    return torch.empty_like(queries)
+
+
+def _place(frame: FrameType | None) -> Place:
+    """Where the program is, as far as it is in this package."""
+    place = []
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            place.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(place)
+
+
+def _line(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
+    """(constant, slope) of the line through two points (frames, bytes)."""
+    slope = (second[1] - first[1]) / (second[0] - first[0])
+    return first[1] - slope * first[0], slope
+
+
+def _upper_envelope(lines: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The lines that are the highest somewhere at one frame or more."""
+    return tuple(
+        sorted(
+            line
+            for line in set(lines)
+            if not any(
+                other != line and other[1] >= line[1] and sum(other) >= sum(line) for other in set(lines)
+            )
+        )
+    )
+
+
+def _weights_bytes(network: torch.nn.Module) -> int:
+    return sum(_rounded(weight.nbytes) for weight in network.parameters())
+
+
+def _rounded(size: int) -> int:
+    """Bytes of an allocation of so many bytes."""
+    return -(-size // ALLOCATION_BYTES) * ALLOCATION_BYTES
