@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
-from da3stream.config import ChunkingConfig
-from da3stream.scene import Chunk, Frame
+from da3stream.scene import Chunk, ChunkSizes, Frame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -23,33 +23,57 @@ class LoadedChunk:
         return self.frames[len(self.chunk.context) :]
 
 
-def chunk_frames(frames: Iterable[Frame], config: ChunkingConfig) -> Iterator[LoadedChunk]:
-    """Group frames into chunks as they arrive; at most one chunk of frames is held.
+class Chunker:
+    """Groups frames into chunks as they arrive; at most one chunk of frames is held.
 
-    Every chunk has `chunk_size` frames, of which the first `overlap` belong to the chunk before it. The last
-    one may be shorter, but never than overlap + 2 frames (its context then reaches further back) unless the
-    video is.
+    Every chunk has `size` frames, of which the first `overlap` belong to the chunk before it. The last one
+    may be shorter, but never than overlap + 2 frames (its context then reaches further back) unless the video
+    is.
     """
-    size, overlap = config.chunk_size, config.overlap_frames
-    context: list[Frame] = []
-    new: list[Frame] = []
-    index = 0
-    for frame in frames:
-        new.append(frame)
-        if len(context[-overlap:]) + len(new) == size:
-            yield _load(index, context[-overlap:], new)
-            context, new, index = [*context, *new][-(overlap + 1) :], [], index + 1
-    if new:
-        yield _load(index, context[-max(overlap, overlap + 2 - len(new)) :], new)
+
+    def __init__(self, frames: Iterable[Frame], sizes_of: Callable[[int, Frame], ChunkSizes]) -> None:
+        """Start with the first chunk.
+
+        Args:
+            frames: of the whole video, in order.
+            sizes_of: called with the index of each chunk and the first frame that is new in it.
+        """
+        self._frames = iter(frames)
+        self._sizes_of = sizes_of
+        self._context: tuple[Frame, ...] = ()
+        self._index = 0
+
+    def __iter__(self) -> Iterator[LoadedChunk]:
+        return self
+
+    def __next__(self) -> LoadedChunk:
+        new = [next(self._frames)]
+        sizes = self._sizes_of(self._index, new[0])
+        wanted = sizes.size - len(self._context[-sizes.overlap :])
+        while len(new) < wanted and (frame := next(self._frames, None)) is not None:
+            new.append(frame)
+        # Only the last chunk can have fewer.
+        reach = sizes.overlap if len(new) == wanted else max(sizes.overlap, sizes.overlap + 2 - len(new))
+        loaded = _load(self._index, self._context[-reach:], new)
+        self._context = (*self._context, *new)[-(sizes.overlap + 1) :]
+        self._index += 1
+        return loaded
+
+    def give_back(self, loaded: LoadedChunk) -> None:
+        """Take the chunk that came last apart; the next one has its index and begins with its new frames."""
+        self._frames = chain(loaded.new_frames, self._frames)
+        self._context = loaded.frames[: len(loaded.chunk.context)]
+        self._index = loaded.chunk.index
 
 
-def count_chunks(frames: int, config: ChunkingConfig) -> int:
+def count_chunks(frames: int, sizes: ChunkSizes) -> int:
     """Number of chunks that `frames` frames make."""
-    step = config.chunk_size - config.overlap_frames
-    return 0 if frames == 0 else 1 + max(0, -(-(frames - config.chunk_size) // step))
+    step = sizes.size - sizes.overlap
+    return 0 if frames == 0 else 1 + max(0, -(-(frames - sizes.size) // step))
 
 
-def _load(index: int, context: list[Frame], new: list[Frame]) -> LoadedChunk:
+def _load(index: int, context: Iterable[Frame], new: list[Frame]) -> LoadedChunk:
+    context = tuple(context)
     chunk = Chunk(
         index=index, context=tuple(frame.index for frame in context), new=tuple(frame.index for frame in new)
     )

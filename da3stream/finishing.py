@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.store import ChunkRecord, Run
 from da3stream.writers import WriterContext, create_writers
 
+SAME_SCALE = 1e-9
+"""A smaller change of the logarithm of the scale is rounding."""
 NEGLIGIBLE_CONFIDENCE = 0.01
 """Of the run's typical confidence. The classical estimator's fillings have about 0.0005 of it."""
 
@@ -25,7 +28,8 @@ NEGLIGIBLE_CONFIDENCE = 0.01
 class PlacedMap:
     """All submaps of a run, or of its beginning, where they lie in the world. Holds cameras, no pixels.
 
-    Submap k is placed by what submaps <= k say, so a map of a prefix is a prefix of the map.
+    Submap k is placed by what submaps <= k say, so a map of a prefix is a prefix of the map, until
+    `settle_scale`.
     """
 
     def __init__(self, run: Run) -> None:
@@ -40,6 +44,7 @@ class PlacedMap:
         placed = cls(run)
         for index in range(len(run.chunks)):
             placed.add(index)
+        placed.settle_scale()
         return placed
 
     def add(self, index: int) -> None:
@@ -60,6 +65,36 @@ class PlacedMap:
                 depth_ratio=self._depth_ratio(index),
             )
         )
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether lengths are in metres."""
+        return any(self._run.chunks[index].is_metric for index in range(len(self.submaps)))
+
+    def settle_scale(self) -> bool:
+        """Bring the whole map to metres, once all submaps are there.
+
+        Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
+        said; from now on it is the median of all.
+
+        Returns:
+            Whether anything has changed.
+        """
+        said = [
+            placed.world_from_submap.scale
+            for index, placed in enumerate(self.submaps)
+            if self._run.chunks[index].is_metric
+        ]
+        log_factor = -float(np.median(np.log(said))) if said else 0.0
+        if abs(log_factor) < SAME_SCALE:
+            return False
+        metres_from_world = Sim3(scale=np.exp(log_factor), rotation=np.eye(3), translation=np.zeros(3))
+        self._world_from = [metres_from_world @ world_from for world_from in self._world_from]
+        self.submaps = [
+            replace(placed, world_from_submap=world_from)
+            for placed, world_from in zip(self.submaps, self._world_from, strict=True)
+        ]
+        return True
 
     def assemble(self, frames: Sequence[int]) -> AssembledCameras:
         """Blended cameras of consecutive frames."""
@@ -151,7 +186,7 @@ def write_outputs(
         outputs=run,
         config=config,
         positions_in_world=trajectory.world_from_cam[:, :3, 3],
-        is_metric=records[0].is_metric,
+        is_metric=placed.is_metric,
         timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"],
         originals=source if isinstance(source, HasOriginals) else None,
     )

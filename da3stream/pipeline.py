@@ -69,12 +69,15 @@ def stream(
 ) -> Iterator[Update]:
     """Like `reconstruct`, but yields what is known after each chunk; the outputs are written in the end.
 
-    The first update comes as soon as one chunk of frames was read and estimated. Stopping early leaves a run
-    that can be resumed.
+    The first update comes as soon as one chunk of frames was read and estimated. The last one may hold
+    corrections only: of a metric estimate, the unit is settled when all chunks are there. Stopping early leaves
+    a run that can be resumed.
     """
     with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
         for submap in session.chunks():
             yield session.update(submap)
+        if (update := session.last_update()) is not None:
+            yield update
         session.finish()
 
 
@@ -162,8 +165,9 @@ def _own_estimator(
         worker.prepare()
         return worker
     recorded = read_manifest(output)["model"]
-    settled = config.model == "auto" and recorded in get_args(ModelName)
-    return estimator_on_demand(recorded if settled else config.model, config, notify)
+    begun_with = recorded.partition("+")[0]
+    settled = config.model == "auto" and begun_with in get_args(ModelName)
+    return estimator_on_demand(begun_with if settled else config.model, config, notify)
 
 
 def _check_weights(run: Run, worker: EstimatorOnDemand) -> None:

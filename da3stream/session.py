@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.alignment import align_submaps
-from da3stream.chunking import LoadedChunk, chunk_frames, count_chunks
+from da3stream.chunking import Chunker, LoadedChunk, count_chunks
 from da3stream.config import Config
-from da3stream.errors import InputError, NoFramesError
+from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
+from da3stream.estimation.base import PlansMemory
 from da3stream.estimation.contract import check_prediction, describe_frames, known_cameras_for
 from da3stream.finishing import PlacedMap, block_of, trajectory_of, write_outputs
 from da3stream.measuring import StageTimes
 from da3stream.place.base import PlaceDescriptor
+from da3stream.planning import describe, first_plan, shorter_plan
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.result import Result, Update, result_of, warnings_of
-from da3stream.scene import Frame, Submap
+from da3stream.scene import ChunkSizes, Frame, Submap
 from da3stream.source.base import FrameSource
-from da3stream.store import Run
+from da3stream.store import PlanRecord, Run
 from da3stream.writers import export_names
 from da3stream.writers.cloud import confident_cloud
 
@@ -76,11 +79,17 @@ class Session:
 
     def _made(self) -> Iterator[Submap]:
         """The submaps, from decoded frames; those that are stored are checked against them and read."""
-        chunks = chunk_frames(self._frames(), self.config)
+        chunks = Chunker(self._frames(), self._sizes_of)
         frames = 0
         while (loaded := self._next(chunks)) is not None:
             self._reused = self.run.has_chunk(loaded.chunk, loaded.new_frames)
-            yield self.run.submap(loaded.chunk.index) if self._reused else self._estimate(loaded)
+            try:
+                submap = self.run.submap(loaded.chunk.index) if self._reused else self._estimate(loaded)
+            except DeviceMemoryError as error:
+                self._shorten(loaded.chunk.index, error)
+                chunks.give_back(loaded)
+                continue
+            yield submap
             frames += len(loaded.chunk.new)
         if frames == 0:
             raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
@@ -102,12 +111,29 @@ class Session:
             colors=cloud.colors,
         )
 
+    def last_update(self) -> Update | None:
+        """What only the whole tells; None if that is nothing new."""
+        if not self._placed.submaps or not self._placed.settle_scale():
+            return None
+        everything = trajectory_of(self.run, self._placed)
+        none = slice(0, 0)
+        return Update(
+            chunk=len(self.run.chunks) - 1,
+            frames=everything.index[none],
+            timestamp_s=everything.timestamp_s[none],
+            world_from_cam=everything.world_from_cam[none],
+            corrections=dict(zip(everything.index.tolist(), everything.world_from_cam, strict=True)),
+            points_in_world=np.empty((0, 3), dtype=np.float32),
+            colors=np.empty((0, 3), dtype=np.uint8),
+        )
+
     def finish(self) -> Result:
         """Write the outputs and close the books."""
         if self.run.is_finished:
             self._keep_what_was_asked_for()
             return result_of(self.run)
         with self._times.stage("assembly"):
+            self._placed.settle_scale()
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
@@ -120,7 +146,7 @@ class Session:
             frames=len(trajectory),
             chunks=len(self.run.chunks),
             measured=self._times.summary(),
-            is_metric=self.run.chunks[0].is_metric,
+            is_metric=self._placed.is_metric,
             warnings=warnings_of(self.run),
         )
         self._keep_what_was_asked_for()
@@ -144,6 +170,36 @@ class Session:
                 )
             yield frame
 
+    def _sizes_of(self, chunk: int, frame: Frame) -> ChunkSizes:
+        """How long a chunk is: as journaled, or as planned now that the first frame is here."""
+        plan = self.run.plan_for(chunk)
+        if plan is None:
+            plan = first_plan(self._estimator, self.config, frame.size)
+            self.run.put_plan(plan)
+        if chunk == 0:
+            self._say_plan(plan)
+        if plan.execution is not None and isinstance(self._estimator, PlansMemory):
+            self._estimator.execution = plan.execution
+        return plan.sizes
+
+    def _shorten(self, chunk: int, error: DeviceMemoryError) -> None:
+        """Go on with chunks of half the size."""
+        plan = shorter_plan(self._plan_of(chunk), chunk, self.config, error)
+        self.run.put_plan(plan)
+        self._progress(Progress(stage="estimation", message=plan.warning))
+
+    def _plan_of(self, chunk: int) -> PlanRecord:
+        plan = self.run.plan_for(chunk)
+        assert plan is not None, "chunks are made by a plan"
+        return plan
+
+    def _note_execution(self, chunk: int) -> None:
+        """Journal it if the estimator has begun to cut its work smaller."""
+        plan, estimator = self._plan_of(chunk), self._estimator
+        if isinstance(estimator, PlansMemory) and estimator.execution != plan.execution:
+            changed = replace(plan, first_chunk=chunk, execution=estimator.execution, warning=None)
+            self.run.put_plan(changed)
+
     def _next(self, chunks: Iterator[LoadedChunk]) -> LoadedChunk | None:
         with self._times.stage("decoding"):
             return next(chunks, None)
@@ -155,6 +211,7 @@ class Session:
             known = known_cameras_for(loaded.frames, self.config, self._settled)
             prediction = self._estimator.estimate(images, indices=indices, known_cameras=known)
             check_prediction(prediction, self._estimator.name, len(indices))
+        self._note_execution(loaded.chunk.index)
         own = slice(len(loaded.chunk.context), None)
         with self._times.stage("descriptors"):
             descriptors = describe_frames(self._descriptor, images[own], indices[own])
@@ -174,7 +231,6 @@ class Session:
 
     def _say_start(self) -> None:
         self._total = self.source.size_hint()
-        self._progress(Progress(stage="start", message=self._plan()))
         self._progress(self._step("start"))
 
     def _say_chunk(self, index: int) -> None:
@@ -187,14 +243,16 @@ class Session:
                 self._said.add(warning)
                 self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
 
-    def _plan(self) -> str:
+    def _say_plan(self, plan: PlanRecord) -> None:
         """What is about to happen, in a line."""
-        config = self.config
-        bytes_per_frame = DISK_BYTES_PER_FRAME * (config.resolution / 504) ** 2
+        bytes_per_frame = DISK_BYTES_PER_FRAME * (self.config.resolution / 504) ** 2
         disk = "" if self._total is None else f", about {self._total * bytes_per_frame / 1e6:.0f} MB on disk"
-        chunks = f"chunks of {config.chunk_size} frames that share {config.overlap_frames}"
-        return f"model {self._estimator.name}, {chunks}{disk}"
+        line = f"model {self._estimator.name}, {describe(plan)}{disk}"
+        self._progress(Progress(stage="start", message=line))
+        if plan.warning is not None:
+            self._progress(Progress(stage="start", message=plan.warning))
 
     def _step(self, stage: Stage, **done: Any) -> Progress:
-        chunks = None if self._total is None else count_chunks(self._total, self.config)
+        plan = self.run.plan_for(len(self.run.chunks))
+        chunks = None if self._total is None or plan is None else count_chunks(self._total, plan.sizes)
         return Progress(stage=stage, frames_total=self._total, chunks=chunks, **done)

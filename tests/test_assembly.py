@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from da3stream.assembly import PlacedSubmap, assemble
-from da3stream.chunking import chunk_frames
-from da3stream.config import ChunkingConfig
+from da3stream.chunking import Chunker
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk, Frame
+from da3stream.scene import Chunk, ChunkSizes, Frame
 
 LAW = settings(max_examples=25, deadline=None)
 PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -25,8 +24,8 @@ def walk(frames: int) -> np.ndarray:
 
 def plan(frames: int, size: int, overlap: int) -> list[Chunk]:
     images = (Frame(index=i, source_index=i, timestamp_s=0.0, image=PIXEL) for i in range(frames))
-    config = ChunkingConfig(chunk_size=size, overlap=overlap)
-    return [loaded.chunk for loaded in chunk_frames(images, config)]
+    sizes = ChunkSizes(size=size, overlap=overlap)
+    return [loaded.chunk for loaded in Chunker(images, lambda _index, _frame: sizes)]
 
 
 def placed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,82 +11,85 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da3stream.chunking import LoadedChunk, chunk_frames, count_chunks
-from da3stream.config import ChunkingConfig
-from da3stream.scene import Frame
+from da3stream.chunking import Chunker, LoadedChunk, count_chunks
+from da3stream.scene import ChunkSizes, Frame
 
 LAW = settings(max_examples=150, deadline=None)
 PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> ChunkingConfig:
+def sizes_of_chunks(draw: st.DrawFn) -> ChunkSizes:
     size = draw(st.integers(3, 24))
-    return ChunkingConfig(chunk_size=size, overlap=draw(st.none() | st.integers(1, size - 2)))
+    return ChunkSizes(size=size, overlap=draw(st.integers(1, size - 2)))
 
 
 def frames_of(count: int) -> Iterator[Frame]:
     return (Frame(index=i, source_index=i, timestamp_s=float(i), image=PIXEL) for i in range(count))
 
 
-def plan(count: int, config: ChunkingConfig) -> list[LoadedChunk]:
-    return list(chunk_frames(frames_of(count), config))
+def chunker(frames: Iterable[Frame], sizes: ChunkSizes) -> Chunker:
+    return Chunker(frames, lambda _index, _frame: sizes)
+
+
+def plan(count: int, sizes: ChunkSizes) -> list[LoadedChunk]:
+    return list(chunker(frames_of(count), sizes))
 
 
 @LAW
-@given(st.integers(0, 150), configs())
-def test_new_frames_partition_the_video_in_order(count: int, config: ChunkingConfig) -> None:
-    chunks = plan(count, config)
+@given(st.integers(0, 150), sizes_of_chunks())
+def test_new_frames_partition_the_video_in_order(count: int, sizes: ChunkSizes) -> None:
+    chunks = plan(count, sizes)
     assert [frame for loaded in chunks for frame in loaded.chunk.new] == list(range(count))
     assert [loaded.chunk.index for loaded in chunks] == list(range(len(chunks)))
     assert all(loaded.chunk.new and loaded.chunk.scale == 1 for loaded in chunks)
 
 
 @LAW
-@given(st.integers(1, 150), configs())
-def test_context_is_what_comes_right_before(count: int, config: ChunkingConfig) -> None:
-    first, *later = plan(count, config)
+@given(st.integers(1, 150), sizes_of_chunks())
+def test_context_is_what_comes_right_before(count: int, sizes: ChunkSizes) -> None:
+    first, *later = plan(count, sizes)
     assert first.chunk.context == ()
     for loaded in later:
         begins = loaded.chunk.new[0]
         assert loaded.chunk.context == tuple(range(begins - len(loaded.chunk.context), begins))
     for loaded in later[:-1]:
-        assert len(loaded.chunk.context) == config.overlap_frames
+        assert len(loaded.chunk.context) == sizes.overlap
 
 
 @LAW
-@given(st.integers(1, 150), configs())
-def test_consecutive_chunks_share_at_least_the_overlap(count: int, config: ChunkingConfig) -> None:
-    chunks = plan(count, config)
+@given(st.integers(1, 150), sizes_of_chunks())
+def test_consecutive_chunks_share_at_least_the_overlap(count: int, sizes: ChunkSizes) -> None:
+    chunks = plan(count, sizes)
     for earlier, later in pairwise(chunks):
         assert set(later.chunk.context) <= set(earlier.chunk.frames)
-        assert len(later.chunk.context) >= config.overlap_frames
+        assert len(later.chunk.context) >= sizes.overlap
 
 
 @LAW
-@given(st.integers(1, 150), configs())
-def test_only_the_last_chunk_is_shorter_and_never_too_short(count: int, config: ChunkingConfig) -> None:
-    lengths = [len(loaded.chunk.frames) for loaded in plan(count, config)]
-    assert all(length == config.chunk_size for length in lengths[:-1])
-    assert min(count, config.overlap_frames + 2) <= lengths[-1] <= config.chunk_size
+@given(st.integers(1, 150), sizes_of_chunks())
+def test_only_the_last_chunk_is_shorter_and_never_too_short(count: int, sizes: ChunkSizes) -> None:
+    lengths = [len(loaded.chunk.frames) for loaded in plan(count, sizes)]
+    assert all(length == sizes.size for length in lengths[:-1])
+    assert min(count, sizes.overlap + 2) <= lengths[-1] <= sizes.size
 
 
 @LAW
-@given(st.integers(0, 150), configs())
-def test_count_chunks_agrees_with_the_plan(count: int, config: ChunkingConfig) -> None:
-    assert count_chunks(count, config) == len(plan(count, config))
+@given(st.integers(0, 150), sizes_of_chunks())
+def test_count_chunks_agrees_with_the_plan(count: int, sizes: ChunkSizes) -> None:
+    assert count_chunks(count, sizes) == len(plan(count, sizes))
 
 
 @LAW
-@given(st.integers(1, 60), configs())
-def test_loaded_frames_are_those_of_the_plan(count: int, config: ChunkingConfig) -> None:
-    for loaded in plan(count, config):
+@given(st.integers(1, 60), sizes_of_chunks())
+def test_loaded_frames_are_those_of_the_plan(count: int, sizes: ChunkSizes) -> None:
+    for loaded in plan(count, sizes):
         assert tuple(frame.index for frame in loaded.frames) == loaded.chunk.frames
         assert tuple(frame.index for frame in loaded.new_frames) == loaded.chunk.new
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(10, None), (10, 1), (10, 8), (3, 1)])
-def test_at_most_one_chunk_of_frames_is_alive(size: int, overlap: int | None) -> None:
+@pytest.mark.parametrize(("size", "overlap"), [(10, 5), (10, 1), (10, 8), (3, 1)])
+def test_at_most_one_chunk_of_frames_is_alive(size: int, overlap: int) -> None:
     """While the source yields its next frame, a consumer that has let go of its chunk leaves little alive."""
     images: list[weakref.ref[np.ndarray]] = []
     most = 0
@@ -100,7 +103,7 @@ def test_at_most_one_chunk_of_frames_is_alive(size: int, overlap: int | None) ->
             del image
             most = max(most, sum(image() is not None for image in images))
 
-    for loaded in chunk_frames(source(), ChunkingConfig(chunk_size=size, overlap=overlap)):
+    for loaded in chunker(source(), ChunkSizes(size=size, overlap=overlap)):
         del loaded
     assert 0 < most <= size
 
@@ -113,8 +116,39 @@ def test_a_chunk_comes_as_soon_as_its_last_frame_has() -> None:
             taken.append(frame.index)
             yield frame
 
-    chunks = chunk_frames(source(), ChunkingConfig(chunk_size=10, overlap=4))
+    chunks = chunker(source(), ChunkSizes(size=10, overlap=4))
     next(chunks)
     assert len(taken) == 10
     next(chunks)
     assert len(taken) == 16
+
+
+def test_the_sizes_are_asked_for_when_a_chunk_begins() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def sizes_of(index: int, frame: Frame) -> ChunkSizes:
+        asked.append((index, frame.index))
+        return ChunkSizes(size=10, overlap=4) if index < 2 else ChunkSizes(size=5, overlap=2)
+
+    lengths = [len(loaded.frames) for loaded in Chunker(frames_of(24), sizes_of)]
+    assert lengths == [10, 10, 5, 5, 4]
+    assert asked == [(0, 0), (1, 10), (2, 16), (3, 19), (4, 22)]
+
+
+@LAW
+@given(st.integers(1, 80), st.integers(0, 5), sizes_of_chunks())
+def test_a_chunk_that_was_too_long_comes_again_shorter(count: int, wrong: int, sizes: ChunkSizes) -> None:
+    """The chunks are those that the smaller sizes would have given from this chunk on in the first place."""
+    size = max(3, sizes.size // 2)
+    smaller = ChunkSizes(size=size, overlap=min(sizes.overlap, size - 2))
+    current = sizes
+    chunks = Chunker(frames_of(count), lambda _index, _frame: current)
+    seen = []
+    for loaded in chunks:
+        if loaded.chunk.index == wrong and current is sizes:
+            current = smaller
+            chunks.give_back(loaded)
+        else:
+            seen.append(loaded.chunk)
+    planned = Chunker(frames_of(count), lambda index, _frame: sizes if index < wrong else smaller)
+    assert seen == [loaded.chunk for loaded in planned]

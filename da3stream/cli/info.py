@@ -20,11 +20,14 @@ def command(source: Path, as_json: bool) -> None:
     """Show what is in INPUT, and what `run` would take of it by default."""
     from da3stream.chunking import count_chunks
     from da3stream.config import load_config
+    from da3stream.config.model import DEFAULT_CHUNK_SIZE
+    from da3stream.scene import ChunkSizes
     from da3stream.source import probe
 
     config = load_config()
     found = probe(source, config)
-    chunks = None if found.selected_frames is None else count_chunks(found.selected_frames, config)
+    sizes = ChunkSizes(size=DEFAULT_CHUNK_SIZE, overlap=config.overlap_of(DEFAULT_CHUNK_SIZE))
+    chunks = None if found.selected_frames is None else count_chunks(found.selected_frames, sizes)
     if as_json:
         click.echo(json.dumps({**asdict(found), "chunks": chunks}, indent=2))
         return

@@ -40,13 +40,19 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
 def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     default = "" if field.default is None else f"  [default: {_shown(field.default)}]"
     return click.option(
-        f"--{name.replace('_', '-')}",
+        _flags(name, field),
         name,
         type=_type(field),
         default=None,
         metavar=_metavar(name, field),
         help=f"{field.description}{default}",
     )
+
+
+def _flags(name: str, field: FieldInfo) -> str:
+    """`--name`; `--name/--no-name` for what is true or false."""
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if _without_none(field.annotation) is bool else f"--{flag}"
 
 
 def _type(field: FieldInfo) -> Any:
@@ -56,7 +62,7 @@ def _type(field: FieldInfo) -> Any:
         return str
     if get_origin(inner) is Literal:
         return click.Choice(get_args(inner))
-    return inner if inner in (int, float) else str
+    return inner if inner in (int, float, bool) else str
 
 
 def _without_none(annotation: Any) -> Any:
@@ -72,4 +78,6 @@ def _metavar(name: str, field: FieldInfo) -> str | None:
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     return ",".join(default) if isinstance(default, tuple) else str(default)

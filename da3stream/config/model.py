@@ -9,6 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+SHORTEST_CHUNK = 3
+DEFAULT_CHUNK_SIZE = 60
+"""Frames."""
+
 
 def _split(value: object) -> object:
     """`a,b` from the command line and lists from files mean the same."""
@@ -37,10 +41,34 @@ def _weights(value: str | None) -> str | None:
     return os.path.abspath(os.path.expanduser(value))
 
 
+def _chunk_size(value: object) -> object:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if value == "max" or (type(number) is int and number >= SHORTEST_CHUNK):
+        return number
+    raise PydanticCustomError(
+        "chunk_size", "Input should be a valid integer greater than or equal to 3, or max"
+    )
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise PydanticCustomError("device", "Input should be auto, cpu, cuda or cuda:N")
     return value
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of `12GB`, `12 GiB`, `12` (all 12 * 2^30) or `800MB`. ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:(G|M)i?B?)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"{text!r} is no amount of memory")
+    return int(float(match[1]) * (2**20 if (match[2] or "G").upper() == "M" else 2**30))
+
+
+def _memory(value: str | None) -> str | None:
+    try:
+        return value if value is None else f"{memory_bytes(value) / 2**30:.6g}GB"
+    except ValueError:
+        raise PydanticCustomError("memory", "Input should be an amount of memory such as 12GB") from None
 
 
 class _Section(BaseModel):
@@ -84,7 +112,11 @@ class SourceConfig(_Section):
 class ChunkingConfig(_Section):
     """How frames are grouped."""
 
-    chunk_size: int = Field(60, ge=3, description="Frames that are reconstructed together.")
+    chunk_size: Annotated[int | Literal["max"], BeforeValidator(_chunk_size)] = Field(
+        DEFAULT_CHUNK_SIZE,
+        description="Frames that are reconstructed together; fewer where the GPU's memory does not hold "
+        "them. max: as many as it holds.",
+    )
     overlap: int | None = Field(
         None,
         ge=1,
@@ -93,16 +125,16 @@ class ChunkingConfig(_Section):
 
     @model_validator(mode="after")
     def _check_overlap(self) -> ChunkingConfig:
-        if self.overlap is not None and self.overlap > self.chunk_size - 2:
+        if self.chunk_size != "max" and self.overlap is not None and self.overlap > self.chunk_size - 2:
             raise ValueError(
                 f"overlap ({self.overlap}) must be at most chunk_size - 2 ({self.chunk_size - 2})"
             )
         return self
 
-    @property
-    def overlap_frames(self) -> int:
-        """The overlap in frames, the default resolved."""
-        return min(self.chunk_size // 2, self.chunk_size - 2) if self.overlap is None else self.overlap
+    def overlap_of(self, size: int) -> int:
+        """Frames that chunks of this size share: half of them, or as many as were asked for if they fit."""
+        half = min(size // 2, size - 2)
+        return half if self.overlap is None or self.overlap > size - 2 else self.overlap
 
 
 ModelName = Literal[
@@ -146,10 +178,25 @@ class EstimationConfig(_Section):
         description="The frame of a chunk whose camera the network takes for the origin. saddle_balanced: a "
         "typical one, as published. middle, first: by time.",
     )
+    metric: Literal["da3metric-large"] | None = Field(
+        None,
+        description="Bring the result to metres with a second network that knows how large things are: "
+        "da3metric-large. It finds the sky, too.",
+    )
+    vram: Annotated[str | None, AfterValidator(_memory)] = Field(
+        None,
+        description="Memory of the GPU that the run may take, 12GB for example (a GB is 2^30 bytes); "
+        "default: what is free. Chunks become shorter if it is less than they need.",
+    )
     attention: Literal["sdpa", "xformers"] = Field(
         "sdpa",
         description="Kernels of the network's attention. sdpa: torch's own. xformers: needs "
         "`pip install 'da3stream[xformers]'`.",
+    )
+    reuse_features: bool = Field(
+        False,
+        description="Keep what the network made of each frame by itself for the chunk that shares the frame. "
+        "Saves work, and takes up to 6 MB of host memory for each frame of a chunk at 504x280.",
     )
     intrinsics: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_split)] = Field(
         None,
@@ -161,6 +208,8 @@ class EstimationConfig(_Section):
     def _check_intrinsics(self) -> EstimationConfig:
         if self.intrinsics is not None and min(self.intrinsics) <= 0:
             raise ValueError(f"intrinsics must be four positive numbers fx,fy,cx,cy, got {self.intrinsics}")
+        if self.metric is not None and self.model == "da3nested-giant-large":
+            raise ValueError("da3nested-giant-large is in metres already; leave --metric out")
         return self
 
 

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.scene import KnownCameras, Prediction
+if TYPE_CHECKING:  # the networks beside this file run without scipy
+    from da3stream.scene import KnownCameras, Prediction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DevicePlan:
+    """How an estimator means to keep within the memory of its device."""
+
+    frames: int
+    """The most frames that it takes at a time."""
+    execution: Mapping[str, int]
+    """How it cuts its work, in its own words."""
+    planned_bytes: int
+    """What the process will take on the device."""
+    budget_bytes: int
+    """What it may take."""
+
+
+@runtime_checkable
+class PlansMemory(Protocol):
+    """An estimator whose device has little memory may have these, too."""
+
+    execution: Mapping[str, int] | None
+    """How the work is cut: `DevicePlan.execution`, or smaller after the memory was full once. Settable."""
+
+    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+        """Choose how the work is cut.
+
+        Args:
+            image_size: (width, height) in pixels.
+            frames: how many shall be estimated together; None: as many as possible.
+
+        Returns:
+            The plan, whose `frames` are at most those that were asked for; None if there is no limit.
+
+        Raises:
+            DeviceMemoryError: not even a few frames fit.
+        """
+        ...
 
 
 @runtime_checkable
 class GeometryEstimator(Protocol):
     """Turns the images of one chunk into poses, intrinsics and depth.
 
-    An estimator may also have `close()`, called when the run ends.
+    An estimator may also have `close()`, called when the run ends, and what `PlansMemory` says.
     """
 
     name: str

@@ -13,6 +13,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import da3stream
+from da3stream.errors import DeviceMemoryError
+from da3stream.estimation.base import DevicePlan
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.loading import shaped_network
@@ -38,8 +41,14 @@ CONTEXT_BYTES = 500 * 2**20
 FRAGMENTATION = 1.05
 """What the allocator reserves over what is allocated, with expandable segments, assumed."""
 
+SHORTEST = 3
+"""Frames of the shortest chunk."""
 PACKAGE = str(Path(da3stream.__file__).parent)
 Place = tuple[Any, ...]
+
+
+ON_GPU = Execution(views=8, head_views=4, heads=8)
+"""Where a plan begins: large enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +79,7 @@ class ForwardMemory:
         return min(int((room - constant) / slope) for constant, slope in self.lines if slope > 0)
 
 
+@lru_cache(maxsize=32)
 def forward_memory(
     model: str,
     size: tuple[int, int],
@@ -92,13 +102,64 @@ def forward_memory(
     """
     network = shaped_network(model, trunk_dtype, with_rays=with_rays, with_gaussians=False)
     cut = Execution() if execution is None else execution
-    network.execution = replace(cut, attention=_shapes_of_attention)
+    network.execution = replace(cut, attention=fused_shapes)
+    _highest_by_place(network, size, 1, with_rays)  # small tables, which the networks keep from pass to pass
     few, more = (
         count * max(cut.views, cut.head_views) for count in (2, 3)
     )  # multiples of both: powers of two
     at_few, at_more = (_highest_by_place(network, size, frames, with_rays) for frames in (few, more))
     lines = [_line((few, at_few[place]), (more, at_more[place])) for place in at_few.keys() & at_more.keys()]
     return ForwardMemory(weights_bytes=_weights_bytes(network), lines=_upper_envelope(lines))
+
+
+def plan_forward(
+    model: str,
+    size: tuple[int, int],
+    frames: int | None,
+    budget_bytes: int,
+    *,
+    trunk_dtype: torch.dtype = torch.bfloat16,
+    first: Execution = ON_GPU,
+    with_rays: bool = False,
+) -> DevicePlan:
+    """Cut the forward pass so that so many frames fit, or else as many as can.
+
+    Args:
+        model: a name of `PRESETS`.
+        size: (width, height) in pixels of the images.
+        frames: how many shall be reconstructed together; None: as many as fit.
+        budget_bytes: what the process may take on the card, context and libraries included.
+        trunk_dtype: type of the matrices of the transformer.
+        first: the pieces that are preferred; they are halved until the frames fit.
+        with_rays: poses come from the rays.
+
+    Raises:
+        DeviceMemoryError: not even three frames fit.
+    """
+    tried = []
+    cut: Execution | None = first
+    while cut is not None:
+        memory = forward_memory(model, size, trunk_dtype=trunk_dtype, execution=cut, with_rays=with_rays)
+        tried.append((memory.longest(budget_bytes), cut, memory))
+        if tried[-1][0] >= (SHORTEST if frames is None else frames):
+            break
+        cut = cut.halved()
+    longest, cut, memory = max(tried, key=lambda trial: trial[0])
+    if longest < SHORTEST:
+        raise DeviceMemoryError(
+            f"{model} does not fit into the memory that it may take",
+            got=f"{budget_bytes / 2**30:.1f} GiB",
+            expected=f"{memory.card_bytes(SHORTEST) / 2**30:.1f} GiB for {SHORTEST} frames of "
+            f"{size[0]} x {size[1]} pixels",
+            hint="Choose a smaller model, a lower --resolution, or raise --vram",
+        )
+    chosen = longest if frames is None else min(longest, frames)
+    return DevicePlan(
+        frames=chosen,
+        execution=cut.sizes(),
+        planned_bytes=memory.card_bytes(chosen),
+        budget_bytes=budget_bytes,
+    )
 
 
 class LiveBytes(TorchDispatchMode):
@@ -154,7 +215,7 @@ def _highest_by_place(
     return dict(live.highest)
 
 
-def _shapes_of_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def fused_shapes(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """What a fused kernel allocates: its result, and one number a query. Without CUDA, torch would form the
     matrix of all pairs."""
     queries.new_empty(queries.shape[:-1], dtype=torch.float32)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.estimation.base import GeometryEstimator
-from da3stream.scene import KnownCameras, Prediction
+from da3stream.estimation.base import DevicePlan, GeometryEstimator, PlansMemory
+
+if TYPE_CHECKING:
+    from da3stream.scene import KnownCameras, Prediction
 
 
 class EstimatorOnDemand:
@@ -31,6 +33,22 @@ class EstimatorOnDemand:
     def weights(self) -> Mapping[str, Any] | None:
         """Identity of the weights; None for an estimator that has none."""
         return getattr(self.prepare(), "weights", None)
+
+    @property
+    def execution(self) -> Mapping[str, int] | None:
+        """See `PlansMemory`; None for an estimator that has no choice."""
+        return getattr(self.prepare(), "execution", None)
+
+    @execution.setter
+    def execution(self, execution: Mapping[str, int]) -> None:
+        made = self.prepare()
+        if isinstance(made, PlansMemory):
+            made.execution = execution
+
+    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+        """See `PlansMemory`; None for an estimator that has no limit."""
+        made = self.prepare()
+        return made.plan(image_size, frames) if isinstance(made, PlansMemory) else None
 
     def estimate(
         self, images: NDArray[np.uint8], *, indices: NDArray[Any], known_cameras: KnownCameras | None = None

@@ -1,7 +1,7 @@
 """The data types that flow between the stages; see DESIGN section "Data types"."""
 
 from da3stream.scene.block import FrameBlock
-from da3stream.scene.chunk import Chunk
+from da3stream.scene.chunk import Chunk, ChunkSizes
 from da3stream.scene.frame import Frame
 from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
 from da3stream.scene.prediction import KnownCameras, Prediction
@@ -10,6 +10,7 @@ from da3stream.scene.trajectory import Trajectory
 
 __all__ = [
     "Chunk",
+    "ChunkSizes",
     "Frame",
     "FrameBlock",
     "KnownCameras",

@@ -1,8 +1,22 @@
-"""The plan of one chunk: which frames are reconstructed together."""
+"""The plan of chunks: how many frames are reconstructed together, and which."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkSizes:
+    """How long chunks are."""
+
+    size: int
+    """Frames of a chunk, at least 3."""
+    overlap: int
+    """Frames that it shares with the one before: 1 to size - 2."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.overlap <= self.size - 2:
+            raise ValueError(f"chunks of {self.size} frames cannot share {self.overlap}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk, Frame, SubmapEdge
+from da3stream.scene import Chunk, ChunkSizes, Frame, SubmapEdge
 from da3stream.store.journal import Event
 
 
@@ -108,6 +108,47 @@ class ChunkRecord:
             typical_confidence=event["typical_confidence"],
             files=dict(event["files"]),
             warnings=tuple(event["warnings"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRecord:
+    """How long chunks are from one on, and how the estimator cuts its work."""
+
+    first_chunk: int
+    """Index of the first chunk that is made so."""
+    sizes: ChunkSizes
+    execution: Mapping[str, int] | None = None
+    """In the estimator's words; None if it has no choice."""
+    planned_bytes: int | None = None
+    """What the process was expected to take on the device."""
+    budget_bytes: int | None = None
+    """What it may take."""
+    warning: str | None = None
+    """Why this plan replaced another."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of its journal line."""
+        return {
+            "first_chunk": self.first_chunk,
+            "size": self.sizes.size,
+            "overlap": self.sizes.overlap,
+            "execution": None if self.execution is None else dict(self.execution),
+            "planned_bytes": self.planned_bytes,
+            "budget_bytes": self.budget_bytes,
+            "warning": self.warning,
+        }
+
+    @classmethod
+    def parse(cls, event: Event) -> PlanRecord:
+        """The record of a journal line."""
+        return cls(
+            first_chunk=event["first_chunk"],
+            sizes=ChunkSizes(size=event["size"], overlap=event["overlap"]),
+            execution=event["execution"],
+            planned_bytes=event["planned_bytes"],
+            budget_bytes=event["budget_bytes"],
+            warning=event["warning"],
         )
 
 

@@ -19,7 +19,15 @@ from da3stream.store.files import PendingFile, PendingFolder, RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
-from da3stream.store.records import ChunkRecord, EndOfStream, FrameTable, edge_fields, image_crc32, parse_edge
+from da3stream.store.records import (
+    ChunkRecord,
+    EndOfStream,
+    FrameTable,
+    PlanRecord,
+    edge_fields,
+    image_crc32,
+    parse_edge,
+)
 from da3stream.store.submap_file import (
     decode_submap,
     encode_submap,
@@ -44,6 +52,8 @@ class Run:
         self.chunks: dict[int, ChunkRecord] = {}
         self.edges: dict[int, dict[int, SubmapEdge]] = {}
         """Edges by chunk index: [later][earlier]."""
+        self.plans: list[PlanRecord] = []
+        """In the order in which they were made."""
         self.end_of_stream: EndOfStream | None = None
         self.outputs: set[str] = set()
         for event in self._journal.read():
@@ -101,6 +111,10 @@ class Run:
                 hint="Give the original input, or start again with --overwrite.",
             )
         return self.is_intact(record)
+
+    def plan_for(self, chunk: int) -> PlanRecord | None:
+        """The plan by which a chunk is made, None if there is none yet."""
+        return next((plan for plan in reversed(self.plans) if plan.first_chunk <= chunk), None)
 
     def is_intact(self, record: ChunkRecord) -> bool:
         """Whether the files of a chunk are there and match their checksums."""
@@ -175,6 +189,11 @@ class Run:
         self._adopt(record)
         return decode_submap(contents[submap_path(chunk.index)], chunk, prediction.is_metric)
 
+    def put_plan(self, plan: PlanRecord) -> None:
+        """Record how chunks are made from one on."""
+        self._journal.append("plan", **plan.fields())
+        self.plans.append(plan)
+
     def put_edge(self, edge: SubmapEdge) -> None:
         """Record a measured edge."""
         self._journal.append("edge", **edge_fields(edge))
@@ -246,6 +265,8 @@ class Run:
             case "edge":
                 edge = parse_edge(event)
                 self.edges.setdefault(edge.b, {})[edge.a] = edge
+            case "plan":
+                self.plans.append(PlanRecord.parse(event))
             case "end_of_stream":
                 self.end_of_stream = EndOfStream(frames=event["frames"], warnings=tuple(event["warnings"]))
             case "output":

@@ -56,7 +56,7 @@ def test_every_preset_loads_and_means_what_its_file_says(name: str) -> None:
 def test_the_default_preset_is_the_default() -> None:
     """`overlap: 30` spells out what the default computes."""
     default, nothing = load_config("default"), load_config()
-    assert default.overlap_frames == nothing.overlap_frames
+    assert default.overlap == nothing.overlap_of(60)
     assert default.model_copy(update={"overlap": None}) == nothing
 
 
@@ -142,7 +142,12 @@ def test_intrinsics_are_four_numbers() -> None:
     [(60, None, 30), (61, None, 30), (4, None, 2), (3, None, 1), (60, 1, 1), (60, 58, 58)],
 )
 def test_the_overlap_in_frames(size: int, overlap: int | None, frames: int) -> None:
-    assert ChunkingConfig(chunk_size=size, overlap=overlap).overlap_frames == frames
+    assert ChunkingConfig(chunk_size=size, overlap=overlap).overlap_of(size) == frames
+
+
+def test_the_overlap_of_chunks_that_became_shorter() -> None:
+    config = ChunkingConfig(chunk_size=60, overlap=20)
+    assert [config.overlap_of(size) for size in (40, 22, 21, 10, 3)] == [20, 20, 10, 5, 1]
 
 
 def test_a_configuration_cannot_be_changed_by_accident() -> None:
@@ -190,7 +195,7 @@ def test_every_model_with_poses_can_be_chosen() -> None:
         ({"chunk_size": 30.5}, "chunk_size: .*integer.*got 30.5"),
         ({"chunk_size": [60]}, "chunk_size: .*integer"),
         ({"chunk_size": None}, "chunk_size: .*integer.*got None"),
-        ({"chunk_size": 2}, "chunk_size: .*greater than or equal to 3, got 2"),
+        ({"chunk_size": 2}, "chunk_size: .*greater than or equal to 3, or max, got 2"),
         ({"chunk_size": 10, "overlap": 9}, r"overlap \(9\) must be at most chunk_size - 2 \(8\)"),
         ({"overlap": 59}, r"overlap \(59\) must be at most chunk_size - 2 \(58\)"),
         ({"overlap": 0}, "overlap: .*greater than or equal to 1"),

@@ -20,6 +20,10 @@ class Execution:
     """Attention heads at a time in a block that sees all views."""
     attention: Attention = fused_attention
 
+    def sizes(self) -> dict[str, int]:
+        """The sizes by name, for reports and the journal."""
+        return {"views": self.views, "head_views": self.head_views, "heads": self.heads}
+
     def halved(self) -> Execution | None:
         """The next smaller pieces; None if these are the smallest."""
         smaller = replace(
