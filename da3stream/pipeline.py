@@ -70,8 +70,8 @@ def stream(
     """Like `reconstruct`, but yields what is known after each chunk; the outputs are written in the end.
 
     The first update comes as soon as one chunk of frames was read and estimated. The last one may hold
-    corrections only: of a metric estimate, the unit is settled when all chunks are there. Stopping early leaves
-    a run that can be resumed.
+    corrections only: of a metric estimate, the unit is settled when all chunks are there. Stopping early
+    leaves a run that can be resumed.
     """
     with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
         for submap in session.chunks():

@@ -59,7 +59,7 @@ class Session:
         """
         if self.run.is_finished and self.config.keep == "none":
             return
-        self._say_start()
+        self._total = self.source.size_hint()
         previous: Submap | None = None
         for submap in self._stored() if self.run.is_complete else self._made():
             if previous is not None:
@@ -73,6 +73,7 @@ class Session:
 
     def _stored(self) -> Iterator[Submap]:
         """The submaps of a run that had reached the end of its source."""
+        self._progress(self._step("start"))
         for index in range(len(self.run.chunks)):
             self._reused = True
             yield self.run.submap(index)
@@ -229,10 +230,6 @@ class Session:
             with self._times.stage("alignment"):
                 self.run.put_edge(align_submaps(previous, submap))
 
-    def _say_start(self) -> None:
-        self._total = self.source.size_hint()
-        self._progress(self._step("start"))
-
     def _say_chunk(self, index: int) -> None:
         record = self.run.chunks[index]
         self._progress(
@@ -251,6 +248,7 @@ class Session:
         self._progress(Progress(stage="start", message=line))
         if plan.warning is not None:
             self._progress(Progress(stage="start", message=plan.warning))
+        self._progress(self._step("start"))
 
     def _step(self, stage: Stage, **done: Any) -> Progress:
         plan = self.run.plan_for(len(self.run.chunks))

@@ -204,6 +204,11 @@ class EstimationConfig(_Section):
         "pixel: 0.5, 0.5).",
     )
 
+    @property
+    def vram_bytes(self) -> int | None:
+        """`vram` in bytes."""
+        return None if self.vram is None else memory_bytes(self.vram)
+
     @model_validator(mode="after")
     def _check_intrinsics(self) -> EstimationConfig:
         if self.intrinsics is not None and min(self.intrinsics) <= 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from da3stream.config import EstimationConfig
 from da3stream.estimation.base import GeometryEstimator
 from da3stream.estimation.on_demand import EstimatorOnDemand
+
+if TYPE_CHECKING:  # the networks below this package run without pydantic
+    from da3stream.config import EstimationConfig
 
 __all__ = [
     "EstimatorOnDemand",
@@ -45,13 +48,22 @@ def resolve_model(config: EstimationConfig, notify: Callable[[str], None]) -> st
 def estimator_on_demand(
     name: str, config: EstimationConfig, notify: Callable[[str], None]
 ) -> EstimatorOnDemand:
-    """The estimator of `create_estimator`, made when it is needed."""
+    """The estimator of `create_estimator`, with a metric network beside it if one is asked for.
+
+    It is made when it is needed.
+    """
     from da3stream.estimation.da3.catalogue import find_model
 
     known = find_model(name)
-    return EstimatorOnDemand(
-        name, known is not None and known.is_metric, lambda: create_estimator(name, config, notify)
-    )
+    is_metric = known is not None and known.is_metric
+    metric = None if is_metric else config.metric
+
+    def make() -> GeometryEstimator:
+        estimator = create_estimator(name, config, notify)
+        return estimator if metric is None else _in_metres(estimator, metric, config, notify)
+
+    full_name = name if metric is None else f"{name}+{metric}"
+    return EstimatorOnDemand(full_name, is_metric or metric is not None, make)
 
 
 def create_estimator(name: str, config: EstimationConfig, notify: Callable[[str], None]) -> GeometryEstimator:
@@ -72,3 +84,11 @@ def create_estimator(name: str, config: EstimationConfig, notify: Callable[[str]
     from da3stream.estimation.da3.building import build_da3
 
     return build_da3(config, name, notify)
+
+
+def _in_metres(
+    estimator: GeometryEstimator, metric: str, config: EstimationConfig, notify: Callable[[str], None]
+) -> GeometryEstimator:
+    from da3stream.estimation.da3.building import build_metric
+
+    return build_metric(config, metric, estimator, notify)

@@ -87,6 +87,7 @@ def forward_memory(
     trunk_dtype: torch.dtype = torch.bfloat16,
     execution: Execution | None = None,
     with_rays: bool = False,
+    reuses_features: bool = False,
 ) -> ForwardMemory:
     """Measure what a forward pass needs, on the meta device.
 
@@ -99,15 +100,19 @@ def forward_memory(
         trunk_dtype: type of the matrices of the transformer.
         execution: how the work is cut; default: `Execution()`.
         with_rays: poses come from the rays.
+        reuses_features: features of frames come from a cache, whose maps are there from the beginning.
     """
     network = shaped_network(model, trunk_dtype, with_rays=with_rays, with_gaussians=False)
     cut = Execution() if execution is None else execution
     network.execution = replace(cut, attention=fused_shapes)
-    _highest_by_place(network, size, 1, with_rays)  # small tables, which the networks keep from pass to pass
-    few, more = (
-        count * max(cut.views, cut.head_views) for count in (2, 3)
-    )  # multiples of both: powers of two
-    at_few, at_more = (_highest_by_place(network, size, frames, with_rays) for frames in (few, more))
+
+    def highest(frames: int) -> dict[Place, int]:
+        return _highest_by_place(network, size, frames, with_rays, reuses_features)
+
+    highest(1)  # makes small tables that the networks keep from pass to pass
+    piece = max(cut.views, cut.head_views)  # a multiple of both: they are powers of two
+    few, more = 2 * piece, 3 * piece
+    at_few, at_more = highest(few), highest(more)
     lines = [_line((few, at_few[place]), (more, at_more[place])) for place in at_few.keys() & at_more.keys()]
     return ForwardMemory(weights_bytes=_weights_bytes(network), lines=_upper_envelope(lines))
 
@@ -121,6 +126,7 @@ def plan_forward(
     trunk_dtype: torch.dtype = torch.bfloat16,
     first: Execution = ON_GPU,
     with_rays: bool = False,
+    reuses_features: bool = False,
 ) -> DevicePlan:
     """Cut the forward pass so that so many frames fit, or else as many as can.
 
@@ -132,6 +138,7 @@ def plan_forward(
         trunk_dtype: type of the matrices of the transformer.
         first: the pieces that are preferred; they are halved until the frames fit.
         with_rays: poses come from the rays.
+        reuses_features: features of frames come from a cache, whose maps are there from the beginning.
 
     Raises:
         DeviceMemoryError: not even three frames fit.
@@ -139,7 +146,14 @@ def plan_forward(
     tried = []
     cut: Execution | None = first
     while cut is not None:
-        memory = forward_memory(model, size, trunk_dtype=trunk_dtype, execution=cut, with_rays=with_rays)
+        memory = forward_memory(
+            model,
+            size,
+            trunk_dtype=trunk_dtype,
+            execution=cut,
+            with_rays=with_rays,
+            reuses_features=reuses_features,
+        )
         tried.append((memory.longest(budget_bytes), cut, memory))
         if tried[-1][0] >= (SHORTEST if frames is None else frames):
             break
@@ -199,12 +213,14 @@ class LiveBytes(TorchDispatchMode):
 
 
 def _highest_by_place(
-    network: Network, size: tuple[int, int], frames: int, with_rays: bool
+    network: Network, size: tuple[int, int], frames: int, with_rays: bool, reuses_features: bool
 ) -> dict[Place, int]:
     width, height = size
     with LiveBytes(network.parameters()) as live, torch.inference_mode():
         images = torch.empty(1, frames, 3, height, width, device="meta")
         results: list[dict[str, Tensor]] = []  # they stay until the end, as in the networks' own passes
+        if isinstance(network, NestedNetwork) and reuses_features:
+            results.append({"maps": torch.empty(2, frames, height, width, device="meta")})
         if isinstance(network, NestedNetwork):
             results.append(network.da3(images, export_rays=with_rays))
             results.append(network.da3_metric.per_view(images[0]))

@@ -3,17 +3,21 @@
 N weighted correspondences are reduced to a handful of moments, and one float64 solver turns moments into a
 `Sim3` (Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI
 1991). The robust fit repeats this with re-weighted correspondences (IRLS).
+
+`sim3`, which needs scipy, is imported by what makes a `Sim3`: the networks import this file on machines that
+have no scipy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.geometry.sim3 import Sim3, skew
+if TYPE_CHECKING:
+    from da3stream.geometry.sim3 import Sim3
 
 Array = NDArray[np.float64]
 ScaleRule = Literal["least_squares", "symmetric", "one"]
@@ -78,6 +82,8 @@ def solve(moments: Moments, scale_rule: ScaleRule = "least_squares") -> Sim3:
     Raises:
         ValueError: the points coincide, so that no scale can be told.
     """
+    from da3stream.geometry.sim3 import Sim3
+
     u, singular, vt = np.linalg.svd(moments.covariance)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
     rotation = (u * sign) @ vt
@@ -186,6 +192,8 @@ def fit_information(
         sigma: robust standard deviation of the residuals in units of residual_unit, per coordinate.
         effective_samples: how many independent correspondences the N points amount to.
     """
+    from da3stream.geometry.sim3 import skew
+
     # The sums of J^T J with J = [-skew(b), I, b], block by block.
     total = float(weights.sum())
     first = weights @ points_in_b

@@ -47,7 +47,7 @@ class AnyViewNetwork(nn.Module):
         infer_gs: bool = False,
         export_feat_layers: Collection[int] = (),
         export_rays: bool = False,
-        per_view: Mapping[str, Tensor] | None = None,
+        per_view: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
@@ -62,8 +62,8 @@ class AnyViewNetwork(nn.Module):
             export_feat_layers: blocks whose normalised patches are returned. From the last block before the
                 camera tokens on, the reference view comes first in them.
             export_rays: return the rays.
-            per_view: what `per_view` made of these very images, (B * N, ...); changed in place. Features of
-                the layers that it comes from cannot be exported.
+            per_view: what `per_view` made of these very images, (B * N, ...). It is taken out of the mapping,
+                so that it can be freed, and changed. Features of early layers cannot be exported then.
 
         Returns:
             `depth` and `depth_conf` (>= 1) (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera,
@@ -122,11 +122,12 @@ class AnyViewNetwork(nn.Module):
         return {"tokens": early.tokens, "class_tokens": early.class_tokens}
 
     def _early(
-        self, images: Tensor, per_view: Mapping[str, Tensor] | None, layers: Collection[int]
+        self, images: Tensor, per_view: dict[str, Tensor] | None, layers: Collection[int]
     ) -> tuple[EarlyTokens, dict[str, Tensor]]:
         """The early tokens, and the features of the early layers, each of (views, ...)."""
         if per_view is not None:
-            return EarlyTokens(tokens=per_view["tokens"], class_tokens=per_view["class_tokens"]), {}
+            kept = EarlyTokens(tokens=per_view.pop("tokens"), class_tokens=per_view.pop("class_tokens"))
+            return kept, {}
         early, exported = self.backbone.pretrained.early(images.flatten(0, 1), self.execution, also=layers)
         return early, {f"feat_layer_{index}": some for index, some in exported.items()}
 

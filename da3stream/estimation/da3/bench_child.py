@@ -100,10 +100,10 @@ def _peak(device: torch.device) -> dict[str, int | None]:
             "peak_bytes": torch.cuda.max_memory_allocated(device),
             "reserved_bytes": torch.cuda.max_memory_reserved(device),
         }
-    return {"peak_bytes": _peak_resident_bytes(), "reserved_bytes": None}
+    return {"peak_bytes": peak_resident_bytes(), "reserved_bytes": None}
 
 
-def _peak_resident_bytes() -> int:
+def peak_resident_bytes() -> int:
     """Of this program. Linux's ru_maxrss would also count the program that started it."""
     if _STATUS.exists():
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import TYPE_CHECKING
 
 from da3stream.errors import ConfigError
@@ -31,6 +32,35 @@ def cuda_is_available() -> bool:
 def runs_on_gpu(name: str) -> bool:
     """Whether a network would run on a GPU under this `--device`."""
     return cuda_is_available() if name == "auto" else name != "cpu"
+
+
+def memory_budget(device: torch.device, asked_bytes: int | None) -> int | None:
+    """Bytes that the process may take on a device, its context included; None if nothing limits it.
+
+    What was asked for; else what is free on the GPU now.
+    """
+    if asked_bytes is not None or device.type != "cuda":
+        return asked_bytes
+    import torch
+
+    from da3stream.estimation.memory import CONTEXT_BYTES
+
+    free, _ = torch.cuda.mem_get_info(device)  # this made the context, so it is not in what is free
+    return free + CONTEXT_BYTES
+
+
+def keep_within(device: torch.device, budget_bytes: int | None) -> None:
+    """Make allocations beyond the budget fail as if the GPU were full. To be called before the first one."""
+    if budget_bytes is None or device.type != "cuda":
+        return
+    import torch
+
+    from da3stream.estimation.memory import CONTEXT_BYTES
+
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = (budget_bytes - CONTEXT_BYTES) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(share, 0.0)), device)
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,13 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from da3stream.errors import ConfigError, EstimationError
+from da3stream.errors import ConfigError, DeviceMemoryError, EstimationError
+from da3stream.estimation.base import DevicePlan
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
+from da3stream.estimation.da3.back_off import with_back_off
 from da3stream.estimation.da3.conditioning import normalise_extrinsics
 from da3stream.estimation.da3.config import NestedModelConfig
+from da3stream.estimation.da3.execution import Execution
+from da3stream.estimation.da3.feature_cache import FeatureCache, frame_keys
+from da3stream.estimation.da3.loading import trunk_dtype_for
+from da3stream.estimation.da3.metric_scale import VIEWS_AT_A_TIME
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
-from da3stream.estimation.da3.preprocessing import to_network_input
+from da3stream.estimation.da3.preprocessing import check_images, to_network_input
 from da3stream.estimation.da3.raw_geometry import (
     RawGeometry,
     nothing_known,
@@ -26,6 +34,7 @@ from da3stream.estimation.da3.raw_geometry import (
     with_usable_depth,
 )
 from da3stream.estimation.da3.sky import is_ground
+from da3stream.estimation.memory import ON_GPU, forward_memory, plan_forward
 from da3stream.scene import KnownCameras, Prediction
 
 LOWEST_CONFIDENCE = 1.0
@@ -33,6 +42,9 @@ LOWEST_CONFIDENCE = 1.0
 NO_CAMERA_FROM_RAYS = "the rays of a frame fit no camera; the poses of this chunk are the camera head's"
 NO_GEOMETRY = "the network gave no geometry (nearly all sky, perhaps); the chunk is left out"
 PSEUDO_RANDOM = "the weights are pseudo-random, so the geometry means nothing"
+
+PerView = Callable[[Tensor], dict[str, Tensor]]
+"""(N, 3, H, W) normalised images -> what the network makes of each by itself, N rows each."""
 
 
 class DA3Estimator:
@@ -48,6 +60,9 @@ class DA3Estimator:
         device: torch.device | str,
         pose_head: Literal["camera", "ray"] = "camera",
         reference_view: str = "saddle_balanced",
+        reuse_features: bool = False,
+        budget_bytes: int | None = None,
+        runs_beside: str | None = None,
         name: str,
         weights: Mapping[str, Any] | None = None,
     ) -> None:
@@ -60,6 +75,10 @@ class DA3Estimator:
             reference_view: which view's camera is the world: saddle_balanced (the published default, a
                 typical view), middle or first. Which is best for video cannot be measured without the
                 published weights.
+            reuse_features: keep what the network makes of each frame by itself for the next chunk
+                (`FeatureCache`).
+            budget_bytes: what the process may take on the device; None: no limit.
+            runs_beside: name of a single-view model that runs on the same device, a few views at a time.
             name: of the model.
             weights: identity of the weights, for the manifest of a run. A "seed" in it says that they are
                 pseudo-random, and every prediction warns of it.
@@ -78,8 +97,61 @@ class DA3Estimator:
         self.is_metric = isinstance(network, NestedNetwork)
         self._network, self._device = network, torch.device(device)
         self._pose_head, self._reference_view = pose_head, reference_view
+        self._cache = FeatureCache(network.per_view) if reuse_features else None
         self._warnings = (PSEUDO_RANDOM,) if weights is not None and "seed" in weights else ()
         self._last_layer = any_view.out_layers[-1]
+        self._budget_bytes, self._runs_beside = budget_bytes, runs_beside
+
+    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+        """Cut the network's work so that so many frames fit into the budget; see `PlansMemory`.
+
+        Raises:
+            DeviceMemoryError: not even the shortest chunk fits.
+        """
+        if self._budget_bytes is None:
+            return None
+        first = ON_GPU if self._device.type == "cuda" else self._network.execution
+        beside = self._beside_bytes(image_size, first)
+        plan = plan_forward(
+            self._network.config.name,
+            image_size,
+            frames,
+            self._budget_bytes - beside,
+            trunk_dtype=trunk_dtype_for(self._device),
+            first=first,
+            with_rays=self._pose_head == "ray",
+            reuses_features=self._cache is not None,
+        )
+        self.execution = plan.execution
+        return replace(
+            plan, planned_bytes=plan.planned_bytes + beside, budget_bytes=plan.budget_bytes + beside
+        )
+
+    def _beside_bytes(self, image_size: tuple[int, int], execution: Execution) -> int:
+        """What the other model takes on the device."""
+        if self._runs_beside is None:
+            return 0
+        other = forward_memory(
+            self._runs_beside, image_size, trunk_dtype=trunk_dtype_for(self._device), execution=execution
+        )
+        return other.allocated_bytes(VIEWS_AT_A_TIME)
+
+    @property
+    def execution(self) -> dict[str, int]:
+        """How the network cuts its work: `views`, `head_views` and `heads` at a time (`Execution`).
+
+        Smaller after the GPU's memory was full. To set it is to go on where another run got to.
+        """
+        return self._network.execution.sizes()
+
+    @execution.setter
+    def execution(self, sizes: Mapping[str, int]) -> None:
+        self._network.execution = replace(
+            self._network.execution,
+            views=sizes["views"],
+            head_views=sizes["head_views"],
+            heads=sizes["heads"],
+        )
 
     def estimate(
         self, images: NDArray[np.uint8], *, indices: NDArray[Any], known_cameras: KnownCameras | None = None
@@ -88,7 +160,8 @@ class DA3Estimator:
 
         Known intrinsics and poses together condition the network, which takes them in no other way. Either
         alone is put in place of what was predicted, and depth adapted. Known poses make the submap's frame
-        and unit theirs. Values that cannot be (infinite depth, say) cost confidence and a warning.
+        and unit theirs. Values that cannot be (infinite depth, say) cost confidence and a warning. Where the
+        GPU's memory is full, the network works in smaller pieces from then on, which costs a warning, too.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of 14.
@@ -97,11 +170,18 @@ class DA3Estimator:
 
         Raises:
             EstimationError: the images have another form, or the arrays do not belong together.
+            DeviceMemoryError: the GPU's memory does not hold so many frames, however small the pieces.
         """
         known = known_cameras or KnownCameras()
+        check_images(images)
         _check_lengths(len(images), indices, known)
-        pixels = to_network_input(images, self._device)
-        said, descriptors = self._run(pixels, known)
+        per_view = None if self._cache is None else partial(self._cache.features, frame_keys(images, indices))
+        frames, height, width, _ = images.shape
+        (said, descriptors), memory_warnings = with_back_off(
+            lambda: self._run(images, known, per_view),
+            self._network,
+            work=f"{frames} frames of {width} x {height} pixels",
+        )
         said = with_usable_depth(_with_known(with_proper_cameras(said), known))
         return Prediction(
             depth=said.depth,
@@ -111,25 +191,31 @@ class DA3Estimator:
             is_metric=self.is_metric and known.cam_from_world is None,
             sky=said.sky,
             descriptors=descriptors,
-            warnings=(*self._warnings, *said.warnings),
+            warnings=(*self._warnings, *memory_warnings, *said.warnings),
         )
 
     @torch.inference_mode()
-    def _run(self, pixels: Tensor, known: KnownCameras) -> tuple[RawGeometry, NDArray[np.float32] | None]:
+    def _run(
+        self, images: NDArray[np.uint8], known: KnownCameras, per_view: PerView | None
+    ) -> tuple[RawGeometry, NDArray[np.float32] | None]:
         """What the network says, and (N, C) descriptors if it says anything."""
+        pixels = to_network_input(images, self._device)
         warnings: tuple[str, ...] = ()
         for use_rays in (True, False) if self._pose_head == "ray" else (False,):
             try:
-                result = self._forward(pixels, known, use_rays)
+                result = self._forward(pixels, known, use_rays, per_view)
+            except DeviceMemoryError:
+                raise
             except EstimationError:
                 # The input was checked, so it is the predicted geometry that broke a fit.
                 warnings = (NO_CAMERA_FROM_RAYS,) if use_rays else (NO_GEOMETRY,)
                 continue
             return _raw_geometry(result, warnings), self._descriptors(result)
-        _, frames, _, height, width = pixels.shape
-        return nothing_known(frames, height, width, *warnings), None
+        return nothing_known(*images.shape[:3], *warnings), None
 
-    def _forward(self, pixels: Tensor, known: KnownCameras, use_rays: bool) -> Mapping[str, Tensor]:
+    def _forward(
+        self, pixels: Tensor, known: KnownCameras, use_rays: bool, per_view: PerView | None
+    ) -> Mapping[str, Tensor]:
         extrinsics = intrinsics = None
         if known.cam_from_world is not None and known.intrinsics is not None:
             extrinsics = self._tensor(normalise_extrinsics(known.cam_from_world))
@@ -141,6 +227,7 @@ class DA3Estimator:
             ref_view_strategy=self._reference_view,
             use_ray_pose=use_rays,
             export_feat_layers=(self._last_layer,),
+            per_view=None if per_view is None else per_view(pixels[0]),
         )
         return result
 

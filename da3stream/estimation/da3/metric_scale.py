@@ -7,7 +7,7 @@ the estimate to metres too ("Depth Anything 3", arXiv:2511.10647).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from da3stream.estimation.base import GeometryEstimator
+from da3stream.estimation.base import DevicePlan, GeometryEstimator, PlansMemory
 from da3stream.estimation.contract import check_prediction
 from da3stream.estimation.da3.nested import CANONICAL_FOCAL_PX
 from da3stream.estimation.da3.preprocessing import to_network_input
@@ -30,7 +30,7 @@ PUBLISHED_SKY_THRESHOLD = 0.5
 MINIMUM_USABLE_PIXELS = 100
 WIDE_SPREAD = 2.0
 """The middle half of the pixels should agree about the scale better than this factor."""
-_VIEWS_AT_A_TIME = 8
+VIEWS_AT_A_TIME = 8
 
 NO_SCALE = "no metric scale: hardly a pixel has two usable depths; this chunk keeps the estimator's unit"
 DOUBTFUL_SCALE = (
@@ -59,7 +59,12 @@ class MetricScaledEstimator:
     is_metric = True
 
     def __init__(
-        self, estimator: GeometryEstimator, network: SingleViewNetwork, *, device: torch.device | str
+        self,
+        estimator: GeometryEstimator,
+        network: SingleViewNetwork,
+        *,
+        device: torch.device | str,
+        weights: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap an estimator.
 
@@ -67,7 +72,9 @@ class MetricScaledEstimator:
             estimator: any; closed with this one.
             network: da3metric-large from `load_network`, on `device`.
             device: where the network runs.
+            weights: identity of its weights, for the manifest of a run.
         """
+        self.weights = {"estimator": getattr(estimator, "weights", None), "metric": weights}
         self.name = f"{estimator.name}+{network.config.name}"
         self._estimator, self._network, self._device = estimator, network, torch.device(device)
 
@@ -97,6 +104,21 @@ class MetricScaledEstimator:
         scaled = _scaled(prediction, float(metres_per_unit))
         return replace(scaled, warnings=(*prediction.warnings, *warnings))
 
+    @property
+    def execution(self) -> Mapping[str, int] | None:
+        """See `PlansMemory`: that of the wrapped estimator."""
+        return getattr(self._estimator, "execution", None)
+
+    @execution.setter
+    def execution(self, execution: Mapping[str, int]) -> None:
+        if isinstance(self._estimator, PlansMemory):
+            self._estimator.execution = execution
+
+    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+        """See `PlansMemory`: that of the wrapped estimator, which knows what runs beside it."""
+        planner = self._estimator
+        return planner.plan(image_size, frames) if isinstance(planner, PlansMemory) else None
+
     def close(self) -> None:
         """Close the wrapped estimator, if it can be closed."""
         getattr(self._estimator, "close", lambda: None)()
@@ -117,8 +139,8 @@ class MetricScaledEstimator:
         self, images: NDArray[np.uint8]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Depth for a focal length of 300 pixels and sky, each (n, H, W), a few views at a time."""
-        for start in range(0, len(images), _VIEWS_AT_A_TIME):
-            views = images[start : start + _VIEWS_AT_A_TIME]
+        for start in range(0, len(images), VIEWS_AT_A_TIME):
+            views = images[start : start + VIEWS_AT_A_TIME]
             fitting = np.stack([resize_to_patches(view) for view in views])
             result = self._network(to_network_input(fitting, self._device))
             yield result["depth"][0].float().cpu().numpy(), result["sky"][0].float().cpu().numpy()

@@ -47,7 +47,7 @@ class NestedNetwork(nn.Module):
         infer_gs: bool = False,
         export_feat_layers: Collection[int] = (),
         export_rays: bool = False,
-        per_view: Mapping[str, Tensor] | None = None,
+        per_view: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Reconstruct scenes in metres.
 

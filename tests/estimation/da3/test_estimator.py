@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
-from da3stream.errors import ConfigError, EstimationError
+from da3stream.errors import ConfigError, DeviceMemoryError, EstimationError
 from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.contract import check_prediction
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
+from da3stream.estimation.da3.attention import Attention, fused_attention
 from da3stream.estimation.da3.checkpoint import empty_network
 from da3stream.estimation.da3.conditioning import normalise_extrinsics
 from da3stream.estimation.da3.config import PRESETS, NestedModelConfig
@@ -27,8 +29,10 @@ from da3stream.estimation.da3.estimator import (
 from da3stream.estimation.da3.loading import load_network
 from da3stream.geometry.camera import unproject
 from da3stream.scene import KnownCameras, Prediction
+from tests.estimation.da3.networks import executing
 from tests.estimation.da3.scripted import FOCAL_PX, ScriptedNestedNetwork, ScriptedNetwork, plain_result
 from tests.estimation.da3.seeded_weights import normalise, seeded_images
+from tests.estimation.da3.small_networks import small_nested
 
 VIEWS, HEIGHT, WIDTH = 5, 28, 42
 IMAGES = seeded_images(3, VIEWS, HEIGHT, WIDTH)
@@ -296,6 +300,188 @@ def test_arrays_that_do_not_belong_together(frames: int, known: KnownCameras | N
     estimator = DA3Estimator(ScriptedNetwork(), device="cpu", name="tiny")
     with pytest.raises(EstimationError, match=complaint):
         estimator.estimate(IMAGES, indices=INDICES[:frames], known_cameras=known)
+
+
+# Features that are kept ---------------------------------------------------------------------------------
+
+
+CHUNKS = ([0, 1, 2, 3, 4], [2, 3, 4, 5, 6], [6, 5, 7, 8])
+"""Frames; the last chunk is of another size, and not in order."""
+CLIP = seeded_images(5, 9, HEIGHT, WIDTH)
+ARRAYS = ("depth", "confidence", "cam_from_submap", "intrinsics", "sky", "descriptors")
+
+
+def estimate_chunks(network: Any, known: KnownCameras | None = None, **options: Any) -> list[Prediction]:
+    """Of one estimator, which may remember the chunks before."""
+    estimator = DA3Estimator(network, device="cpu", name="tiny", **options)
+    predictions = []
+    for frames in CHUNKS:
+        some = None
+        if known is not None:
+            some = KnownCameras(
+                cam_from_world=known.cam_from_world[: len(frames)],  # type: ignore[index]
+                intrinsics=known.intrinsics[: len(frames)],  # type: ignore[index]
+            )
+        predictions.append(estimator.estimate(CLIP[frames], indices=np.array(frames), known_cameras=some))
+    return predictions
+
+
+def assert_equal_bits(found: Prediction, expected: Prediction) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.warnings == expected.warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [
+        ({}, None),
+        ({"pose_head": "ray"}, None),
+        ({"reference_view": "middle"}, KnownCameras(cam_from_world=poses(), intrinsics=intrinsics(50.0))),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_kept_features_change_no_bit(
+    tiny: AnyViewNetwork, nested: bool, options: dict[str, Any], known: KnownCameras | None
+) -> None:
+    network = small_nested() if nested else tiny
+    plain = estimate_chunks(network, known, **options)
+    kept = estimate_chunks(network, known, **options, reuse_features=True)
+    for found, expected in zip(kept, plain, strict=True):
+        assert_equal_bits(found, expected)
+
+
+def test_a_shared_frame_goes_through_the_early_blocks_once(
+    tiny: AnyViewNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_view, seen = AnyViewNetwork.per_view, []
+
+    def counted(self: AnyViewNetwork, images: Tensor) -> dict[str, Tensor]:
+        seen.append(len(images))
+        return per_view(self, images)
+
+    monkeypatch.setattr(AnyViewNetwork, "per_view", counted)
+    estimate_chunks(tiny)
+    assert seen == []
+    estimate_chunks(tiny, reuse_features=True)
+    assert sum(seen) == len(CLIP) < sum(map(len, CHUNKS))
+
+
+def test_a_resumed_run_starts_with_nothing_kept_and_gives_the_same_chunk(tiny: AnyViewNetwork) -> None:
+    with executing(tiny, views=2):
+        *_, last = estimate_chunks(tiny, reuse_features=True)
+        resumed = DA3Estimator(tiny, device="cpu", name="tiny", reuse_features=True)
+        frames = CHUNKS[-1]
+        assert_equal_bits(resumed.estimate(CLIP[frames], indices=np.array(frames)), last)
+
+
+def test_features_are_kept_where_rays_fit_no_camera(
+    tiny: AnyViewNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second pass is given what the first has changed in place, made anew."""
+    plain = estimate_chunks(tiny)
+    forward = AnyViewNetwork.forward
+
+    def no_rays(self: AnyViewNetwork, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        result = forward(self, *arguments, **options)
+        if options["use_ray_pose"]:
+            raise EstimationError("no fit")
+        return result
+
+    monkeypatch.setattr(AnyViewNetwork, "forward", no_rays)
+    kept = estimate_chunks(tiny, pose_head="ray", reuse_features=True)
+    for found, expected in zip(kept, plain, strict=True):
+        assert found.warnings == (NO_CAMERA_FROM_RAYS,)
+        np.testing.assert_array_equal(found.depth, expected.depth)
+
+
+# Full memory ----------------------------------------------------------------------------------------------
+
+
+def attention_with_room_for(heads: int) -> Attention:
+    """For so few heads at a time in a block that sees all views; with more, memory is full."""
+    tokens_alone = 1 + (HEIGHT // 14) * (WIDTH // 14)
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if queries.shape[2] > tokens_alone and queries.shape[1] > heads:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ...")
+        return fused_attention(queries, keys, values)
+
+    return attend
+
+
+@pytest.mark.parametrize("options", [{}, {"reuse_features": True}, {"pose_head": "ray"}])
+def test_full_memory_makes_the_pieces_smaller_and_says_so(
+    tiny: AnyViewNetwork, options: dict[str, Any]
+) -> None:
+    with executing(tiny, heads=2):
+        expected = estimate_chunks(tiny, **options)
+    with executing(tiny, heads=8, attention=attention_with_room_for(heads=2)):
+        found = estimate_chunks(tiny, **options)
+        assert tiny.execution.heads == 2
+    of_memory, *others = found[0].warnings
+    assert of_memory.startswith("out of GPU memory: the network now works on 1 frame")
+    assert of_memory.endswith("and 2 attention heads at a time")
+    assert_equal_bits(replace(found[0], warnings=tuple(others)), expected[0])
+    for later, as_expected in zip(found[1:], expected[1:], strict=True):
+        assert_equal_bits(later, as_expected)
+
+
+@pytest.mark.parametrize("pose_head", ["camera", "ray"])
+@pytest.mark.parametrize("reuse_features", [False, True])
+def test_memory_that_never_suffices_is_no_missing_geometry(
+    tiny: AnyViewNetwork, pose_head: str, reuse_features: bool
+) -> None:
+    with (
+        executing(tiny, attention=attention_with_room_for(heads=0)),
+        pytest.raises(DeviceMemoryError, match=r"5 frames of 42 x 28 pixels: CUDA out of memory"),
+    ):
+        estimate(tiny, pose_head=pose_head, reuse_features=reuse_features)
+
+
+@pytest.mark.parametrize("pose_head", ["camera", "ray"])
+def test_an_error_of_the_memory_passes_through(pose_head: str) -> None:
+    """It is an EstimationError, too; those mean that there is no geometry."""
+
+    class Full(ScriptedNetwork):
+        def answer(self, images: Tensor, **options: Any) -> dict[str, Tensor]:
+            super().answer(images, **options)
+            raise DeviceMemoryError("full")
+
+    network = Full()
+    with pytest.raises(DeviceMemoryError, match="full"):
+        estimate(network, pose_head=pose_head)
+    assert len(network.calls) == 1
+
+
+def test_after_full_memory_a_shorter_chunk_goes_on_in_small_pieces(tiny: AnyViewNetwork) -> None:
+    """What the pipeline does with a chunk that cannot be had."""
+    tokens_of_3 = 3 * (1 + (HEIGHT // 14) * (WIDTH // 14))
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if queries.shape[2] > tokens_of_3:
+            raise torch.OutOfMemoryError("full")
+        return fused_attention(queries, keys, values)
+
+    with executing(tiny, attention=attend):
+        estimator = DA3Estimator(tiny, device="cpu", name="tiny", reuse_features=True)
+        with pytest.raises(DeviceMemoryError):
+            estimator.estimate(IMAGES, indices=INDICES)
+        found = estimator.estimate(IMAGES[:3], indices=INDICES[:3])
+        assert estimator.execution == {"views": 1, "head_views": 1, "heads": 1}
+    with executing(tiny, heads=1):
+        plain = DA3Estimator(tiny, device="cpu", name="tiny").estimate(IMAGES[:3], indices=INDICES[:3])
+    assert_equal_bits(found, plain)
+
+
+def test_the_pieces_of_another_run_are_taken_over(tiny: AnyViewNetwork) -> None:
+    with executing(tiny):
+        estimator = DA3Estimator(tiny, device="cpu", name="tiny")
+        assert estimator.execution == {"views": 1, "head_views": 1, "heads": 8}
+        estimator.execution = {"views": 4, "head_views": 2, "heads": 1}
+        assert (tiny.execution.views, tiny.execution.head_views, tiny.execution.heads) == (4, 2, 1)
+        assert tiny.execution.attention is fused_attention
+        assert estimator.execution == {"views": 4, "head_views": 2, "heads": 1}
 
 
 # Nonsense -------------------------------------------------------------------------------------------------

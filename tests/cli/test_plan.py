@@ -1,0 +1,59 @@
+"""`da3stream plan`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from da3stream.cli import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        main(["plan", *arguments])
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_table_ends_with_the_longest_chunk(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--model", "DA3-SMALL", "--size", "252x140", "--resolution", "252")
+    code, out, _ = run(capsys, *small, "--vram", "1.1GB")
+    assert code == 0
+    assert "da3-small, images of 252 x 140 px" in out
+    lines = out.splitlines()
+    longest = int(lines[-1].split("GiB: ")[1].split(" frames")[0])
+    fits = [not line.endswith("does not fit") for line in lines if " frames  " in line]
+    assert fits == [frames <= longest for frames in (8, 16, 30, 60, 120, 240)]
+    assert True in fits
+    assert False in fits
+
+
+def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--model", "da3-small", "--size", "252x140", "--resolution", "252", "--json")
+    _, out, _ = run(capsys, *arguments)
+    plan = json.loads(out)
+    assert plan["image_size"] == [252, 140]
+    assert plan["card_bytes"]["60"] > plan["allocated_bytes"]["60"] > plan["weights_bytes"] > 60e6
+    assert plan["longest_chunk"] > 240
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--model", "da3metric-large"), 1, "reconstructs no video"),
+        (("--model", "resnet"), 1, "got resnet"),
+        (("--size", "1080p"), 2, "no size like 1920x1080"),
+        (("--vram", "lots"), 2, "no amount of memory"),
+        (("--model", "da3-small", "--size", "252x140", "--vram", "100MB"), 1, "does not fit"),
+    ],
+)
+def test_what_cannot_be_planned(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    found, _, err = run(capsys, *arguments)
+    assert found == code
+    assert words in err
