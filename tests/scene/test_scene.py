@@ -12,6 +12,7 @@ from da3stream import scene
 from da3stream.geometry.sim3 import Sim3
 from da3stream.scene import (
     Chunk,
+    ChunkSizes,
     Frame,
     FrameBlock,
     KnownCameras,
@@ -28,6 +29,7 @@ POSES = np.tile(np.eye(4), (2, 1, 1))
 
 SAMPLES: dict[str, Any] = {
     "Chunk": Chunk(index=0, context=(0,), new=(1,)),
+    "ChunkSizes": ChunkSizes(size=4, overlap=2),
     "Frame": Frame(index=0, source_index=0, timestamp_s=0.0, image=np.zeros((4, 6, 3), dtype=np.uint8)),
     "KnownCameras": KnownCameras(intrinsics=CAMERAS, cam_from_world=POSES[:, :3]),
     "PoseGraph": PoseGraph(nodes=1, edges=()),
@@ -104,6 +106,8 @@ def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
         ("Frame", {"source_index": -1}, "indices must be >= 0"),
         ("Chunk", {"context": (), "new": ()}, "at least one frame"),
         ("Chunk", {"context": (1, 2), "new": (2, 3)}, "appears twice in chunk 0"),
+        ("ChunkSizes", {"overlap": 0}, "chunks of 4 frames cannot share 0"),
+        ("ChunkSizes", {"overlap": 3}, "chunks of 4 frames cannot share 3"),
         ("KnownCameras", {"intrinsics": np.eye(3)}, "intrinsics has shape"),
         ("KnownCameras", {"cam_from_world": POSES}, "cam_from_world has shape"),
         ("Prediction", {"confidence": MAPS[:, 1:]}, r"confidence has shape .* expected \(2, 4, 5\)"),
