@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from da3stream.errors import (
         ConfigError,
         Da3StreamError,
+        DeviceMemoryError,
         EstimationError,
         FormatError,
         InputError,
         MissingDependencyError,
         StoreError,
+        WeightsError,
     )
     from da3stream.estimation.base import GeometryEstimator
     from da3stream.geometry.sim3 import Sim3
@@ -41,11 +43,13 @@ _HOME = {
     "errors": (
         "ConfigError",
         "Da3StreamError",
+        "DeviceMemoryError",
         "EstimationError",
         "FormatError",
         "InputError",
         "MissingDependencyError",
         "StoreError",
+        "WeightsError",
     ),
     "estimation.base": ("GeometryEstimator",),
     "geometry.sim3": ("Sim3",),
@@ -62,6 +66,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Da3StreamError",
+    "DeviceMemoryError",
     "EstimationError",
     "FormatError",
     "Frame",
@@ -78,6 +83,7 @@ __all__ = [
     "StoreError",
     "Trajectory",
     "Update",
+    "WeightsError",
     "export",
     "load_config",
     "reconstruct",
