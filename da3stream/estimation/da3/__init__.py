@@ -7,6 +7,11 @@ imported.
 
 from __future__ import annotations
 
+import os
+
 from da3stream.estimation.da3.config import PRESETS, ModelConfig, NestedModelConfig, preset
+
+# Chunks of changing length would tear the GPU's memory to pieces; torch reads this when it is imported.
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 __all__ = ["PRESETS", "ModelConfig", "NestedModelConfig", "preset"]

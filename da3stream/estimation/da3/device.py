@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import TYPE_CHECKING
 
 from da3stream.errors import ConfigError
@@ -50,14 +49,13 @@ def memory_budget(device: torch.device, asked_bytes: int | None) -> int | None:
 
 
 def keep_within(device: torch.device, budget_bytes: int | None) -> None:
-    """Make allocations beyond the budget fail as if the GPU were full. To be called before the first one."""
+    """Make allocations beyond the budget fail as if the GPU were full."""
     if budget_bytes is None or device.type != "cuda":
         return
     import torch
 
     from da3stream.estimation.memory import CONTEXT_BYTES
 
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     total = torch.cuda.get_device_properties(device).total_memory
     share = (budget_bytes - CONTEXT_BYTES) / total
     torch.cuda.set_per_process_memory_fraction(min(1.0, max(share, 0.0)), device)
