@@ -26,9 +26,14 @@ def first_plan(
         DeviceMemoryError: the estimator cannot even take the shortest chunk.
     """
     wanted = None if config.chunk_size == "max" else config.chunk_size
-    device = estimator.plan(image_size, wanted) if isinstance(estimator, PlansMemory) else None
+    planner = estimator if isinstance(estimator, PlansMemory) else None
+    device = None if planner is None else planner.plan(image_size, wanted)
     if device is None:
-        return PlanRecord(first_chunk=0, sizes=_sizes(wanted or DEFAULT_CHUNK_SIZE, config))
+        return PlanRecord(
+            first_chunk=0,
+            sizes=_sizes(wanted or DEFAULT_CHUNK_SIZE, config),
+            execution=None if planner is None else planner.execution,
+        )
     warning = None
     if wanted is not None and device.frames < wanted:
         warning = (

@@ -13,6 +13,7 @@ import numpy as np
 import plyfile
 import pycolmap
 import pytest
+import torch
 from click.testing import CliRunner
 
 import da3stream
@@ -22,6 +23,8 @@ from da3stream.errors import ConfigError, RunExistsError, RunMismatchError, Weig
 from da3stream.estimation.da3 import building, choice, weights
 from da3stream.estimation.da3.config import PRESETS, NestedModelConfig
 from da3stream.estimation.da3.estimator import DA3Estimator
+from da3stream.estimation.memory import forward_memory
+from da3stream.store import open_existing
 from tests.estimation.da3.checkpoint_files import few_arrays, tiny_arrays, write_folder
 from tests.estimation.da3.seeded_weights import seeded_images
 
@@ -271,3 +274,23 @@ def test_real_clips_with_the_small_model(shared: Path, tmp_path: Path, clip: str
 
 def _interrupt(*_: Any, **__: Any) -> Prediction:
     raise KeyboardInterrupt
+
+
+def test_one_plan_is_journaled_and_holds_how_the_work_is_cut(photos: Path, tmp_path: Path) -> None:
+    da3stream.reconstruct(photos, tmp_path / "run", config=options())
+    (plan,) = open_existing(tmp_path / "run").plans
+    assert (plan.sizes.size, plan.budget_bytes) == (4, None)
+    assert plan.execution == {"views": 1, "head_views": 1, "heads": 8}
+
+
+def test_a_budget_decides_the_length_of_chunks(photos: Path, tmp_path: Path) -> None:
+    memory = forward_memory("tiny", (84, 56), trunk_dtype=torch.float32)
+    budget = f"{memory.card_bytes(6) / 2**20 + 0.01:.2f}MB"
+    config = options(chunk_size="max", vram=budget)
+    result = da3stream.reconstruct(photos, tmp_path / "run", config=config)
+    (plan,) = open_existing(tmp_path / "run").plans
+    assert 6 <= plan.sizes.size < FRAMES
+    assert plan.planned_bytes is not None
+    assert plan.budget_bytes is not None
+    assert plan.planned_bytes <= plan.budget_bytes
+    assert len(result.trajectory) == FRAMES
