@@ -34,12 +34,13 @@ from metadata import describe_environment
 from torch import Tensor
 from torch.nn import functional
 
-from da3stream.estimation.da3 import blocks, dense_head, linear
+from da3stream.estimation.da3 import dense_head
 from da3stream.estimation.da3.bench_child import peak_resident_bytes
 from da3stream.estimation.da3.config import preset
 from da3stream.estimation.da3.loading import load_network
 from da3stream.estimation.da3.network import Network
 from da3stream.estimation.da3.preprocessing import to_network_input
+from da3stream.transformer import blocks, linear
 
 SEED = 0
 OURS, PUBLISHED_LIKE = "default", "published-like"

@@ -45,9 +45,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from da3stream.estimation.da3.config import PATCH_PX, NestedModelConfig  # noqa: E402
-from da3stream.estimation.da3.execution import Execution  # noqa: E402
-from da3stream.estimation.da3.loading import load_network, shaped_network, trunk_dtype_for  # noqa: E402
+from da3stream.estimation.da3.config import NestedModelConfig  # noqa: E402
+from da3stream.estimation.da3.loading import load_network, shaped_network  # noqa: E402
 from da3stream.estimation.da3.nested_network import NestedNetwork  # noqa: E402
 from da3stream.estimation.da3.network import Network  # noqa: E402
 from da3stream.estimation.da3.preprocessing import to_network_input  # noqa: E402
@@ -60,6 +59,8 @@ from da3stream.estimation.memory import (  # noqa: E402
     forward_memory,
     plan_forward,
 )
+from da3stream.transformer import PATCH_PX  # noqa: E402
+from da3stream.transformer.execution import Execution, trunk_dtype_for  # noqa: E402
 from tests.estimation.da3.golden import FOLDER, relative_error  # noqa: E402
 from tests.estimation.da3.networks import errors, result_for  # noqa: E402
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn.functional import linear as blas_linear
 from torch.utils.flop_counter import FlopCounterMode
 
-from da3stream.estimation.da3 import blocks, dense_head, linear
-from da3stream.estimation.da3.execution import Execution
+from da3stream.estimation.da3 import dense_head
 from da3stream.estimation.da3.loading import load_network, shaped_network
+from da3stream.transformer import blocks, linear
+from da3stream.transformer.execution import Execution
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 FOREIGN = ("pydantic", "av", "pycolmap", "cv2", "scipy", "yaml", "click", "huggingface_hub", "rich", "pytest")

@@ -16,6 +16,7 @@ PACKAGE = Path(da3stream.__file__).parent
 LEAVES = {"geometry", "imaging", "errors"}
 STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation"}
 STAGES |= {"assembly", "store", "writers"}
+NETWORK_STAGES = {"estimation", "place"}
 PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
 RARE = ("faiss", "open3d", "ray", "viser")
 HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss")
@@ -66,13 +67,25 @@ def files_of(part: str) -> list[Path]:
 def test_the_parts_that_the_rules_name_exist() -> None:
     """Otherwise the tests below would hold for a package that has renamed everything."""
     found = {part_of(module) for module in MODULES}
-    assert found >= (LEAVES | STAGES | {"scene", "config", "pipeline", "cli"}) - {"loop_closure"}
+    others = {"transformer", "scene", "config", "pipeline", "cli"}
+    assert found >= (LEAVES | STAGES | others) - {"loop_closure"}
 
 
 @pytest.mark.parametrize("part", sorted(LEAVES))
 def test_leaves_import_nothing_of_ours(part: str) -> None:
     assert wrong({file: {part} for file in files_of(part)}) == []
     assert not any(OURS[file] & PROTOCOLS for file in files_of(part))
+
+
+def test_the_transformer_is_a_leaf_that_knows_errors_only() -> None:
+    bare_package = ""  # to find the package's folder
+    assert wrong({file: {"transformer", "errors", bare_package} for file in files_of("transformer")}) == []
+    assert not any(OURS[file] & PROTOCOLS for file in files_of("transformer"))
+
+
+def test_the_transformer_is_imported_by_the_networks_and_the_command_line_only() -> None:
+    users = {part_of(module_of(file)) for file in FILES if "transformer" in map(part_of, OURS[file])}
+    assert users <= NETWORK_STAGES | {"transformer", "cli"}
 
 
 def test_scene_knows_geometry_only() -> None:
@@ -88,6 +101,8 @@ def test_config_knows_errors_only() -> None:
 def test_stages_do_not_know_each_other(stage: str) -> None:
     bare_package = ""  # `import da3stream`, which loads nothing, to find the package's folder
     allowed = {stage, "scene", "geometry", "imaging", "errors", "config", bare_package}
+    if stage in NETWORK_STAGES:
+        allowed.add("transformer")
     assert wrong(dict.fromkeys(files_of(stage), allowed)) == []
 
 
@@ -121,7 +136,12 @@ def test_torch_is_imported_by_the_networks_only() -> None:
         module_of(file) for file in FILES if "torch" in {name.split(".")[0] for name in imports_of(file)}
     }
     assert users
-    networks = ("da3stream.estimation.da3.", "da3stream.estimation.memory")
+    networks = (
+        "da3stream.transformer.",
+        "da3stream.estimation.da3.",
+        "da3stream.estimation.memory",
+        "da3stream.place.salad.",
+    )
     assert {name for name in users if not name.startswith(networks)} == set()
 
 

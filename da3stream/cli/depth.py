@@ -173,7 +173,8 @@ def _model_name(model: str | None, weights: str | None) -> str:
 def _best_local_model() -> str:
     """The metric model, else the largest, of those whose weights are on this machine."""
     from da3stream.estimation.da3.catalogue import MODELS
-    from da3stream.estimation.da3.weights import find_weights, weights_folders
+    from da3stream.estimation.da3.weights import find_weights
+    from da3stream.transformer.weights_folders import weights_folders
 
     order = sorted(MODELS, key=lambda model: (model.name != DEFAULT_MODEL, -model.parameters))
     for model in order:

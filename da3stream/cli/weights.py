@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from da3stream.estimation.da3.catalogue import KnownModel
     from da3stream.estimation.da3.weights import WeightsLocation
 
+SALAD = "salad"
+
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -23,7 +25,7 @@ _FOLDER = click.option(
 
 @click.group()
 def command() -> None:
-    """List, fetch, check and time the models of the DA3 network.
+    """List, fetch, check and time the models: those of the DA3 network, and the place descriptor salad.
 
     \b
     da3stream weights list             which models there are, and which are on this machine
@@ -45,7 +47,16 @@ def list_models(folder: Path | None) -> None:
             f"{model.repository}"
         )
         click.echo(f"{'':22} {_whereabouts(model, folder)}")
+    _list_salad(folder)
     click.echo("CC BY-NC 4.0 allows no commercial use.")
+
+
+def _list_salad(folder: Path | None) -> None:
+    from da3stream.place.salad.weights import LICENCE, RELEASE_URL, SIZE_BYTES, find_salad
+
+    found = find_salad(None if folder is None else (folder,))
+    click.echo(f"{SALAD:22} {SIZE_BYTES / 1e9:5.2f} GB  {LICENCE}, place descriptor, {RELEASE_URL}")
+    click.echo(f"{'':22} {'not on this machine' if found is None else found.parent}")
 
 
 def _purpose(model: KnownModel) -> str:
@@ -55,7 +66,8 @@ def _purpose(model: KnownModel) -> str:
 
 def _whereabouts(model: KnownModel, folder: Path | None) -> str:
     from da3stream.errors import WeightsError
-    from da3stream.estimation.da3.weights import find_weights, weights_folders
+    from da3stream.estimation.da3.weights import find_weights
+    from da3stream.transformer.weights_folders import weights_folders
 
     try:
         found = find_weights(model, weights_folders() if folder is None else (folder,))
@@ -69,21 +81,38 @@ def _whereabouts(model: KnownModel, folder: Path | None) -> str:
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Put it into FOLDER/NAME/.  [default: the hub's cache]",
+    help="Put it into FOLDER/NAME/, salad into FOLDER.  [default: the hub's cache; salad: ./weights]",
 )
 def fetch(name: str, folder: Path | None) -> None:
-    """Download the model NAME from the Hugging Face hub; an interrupted download continues."""
+    """Download the model NAME from the Hugging Face hub, or salad from its authors' release on GitHub.
+
+    An interrupted download continues.
+    """
     from da3stream.errors import WeightsError
     from da3stream.estimation.da3.catalogue import find_model, model_names
     from da3stream.estimation.da3.hub import fetch as fetch_model
     from da3stream.estimation.da3.weights import announce_licence, resolve_weights
 
+    if name == SALAD:
+        _fetch_salad(folder)
+        return
     model = find_model(name)
     if model is None:
-        raise WeightsError(f"no model is called {name}", expected=model_names())
+        raise WeightsError(f"no model is called {name}", expected=f"{model_names()}, {SALAD}")
     announce_licence(model, click.echo)
     held = fetch_model(model, folder=None if folder is None else folder / model.name)
     _describe(resolve_weights(held))
+
+
+def _fetch_salad(folder: Path | None) -> None:
+    from da3stream.place.salad.loading import fetch_salad
+    from da3stream.place.salad.weights import announce_licence, recorded_digest
+    from da3stream.transformer.weights_folders import weights_folders
+
+    announce_licence(click.echo)
+    file = fetch_salad(weights_folders()[0] if folder is None else folder)
+    click.echo(f"file       {file}")
+    click.echo(f"digest     {recorded_digest(file) or 'not recorded: put there by hand'}")
 
 
 @command.command()
@@ -96,7 +125,11 @@ def check(path: str, name: str | None, full: bool, folder: Path | None) -> None:
     from da3stream.errors import WeightsError
     from da3stream.estimation.da3 import preset
     from da3stream.estimation.da3.weights import resolve_weights
+    from da3stream.place.salad.weights import CHECKPOINT_FILE
 
+    if SALAD in (path, name) or Path(path).name == CHECKPOINT_FILE:
+        _check_salad(path, folder)
+        return
     location = resolve_weights(path, folder)
     if name is None:
         if location.model is None:
@@ -108,6 +141,23 @@ def check(path: str, name: str | None, full: bool, folder: Path | None) -> None:
     if full:
         _check_values(location)
     click.echo(f"verdict    complete, and fits {name}")
+
+
+def _check_salad(path: str, folder: Path | None) -> None:
+    """Always with every value: the file is small."""
+    from da3stream.errors import WeightsError
+    from da3stream.place.salad.checkpoint import check_salad
+    from da3stream.place.salad.weights import CHECKPOINT_FILE, check_digest, find_salad
+
+    file = Path(path) if path != SALAD else find_salad(None if folder is None else (folder,))
+    if file is None:
+        hint = f"Download it with: da3stream weights fetch {SALAD}"
+        raise WeightsError(f"{CHECKPOINT_FILE} is in no weights folder", hint=hint)
+    click.echo(f"file       {file}")
+    click.echo(f"values     {check_salad(file):,}, all finite")
+    if check_digest(file):
+        click.echo("digest     SHA-256 as recorded at the download")
+    click.echo(f"verdict    complete, and fits {SALAD}")
 
 
 def _describe(location: WeightsLocation) -> None:
@@ -208,7 +258,7 @@ _BENCH_ROW = "{:22} {:>9} {:>6}  {:8} {:>8} {:>8}  {}"
 
 def _size(text: str) -> tuple[int, int]:
     """`504x280` -> (504, 280)"""
-    from da3stream.estimation.da3.config import PATCH_PX
+    from da3stream.transformer import PATCH_PX
 
     matched = re.fullmatch(r"(\d+)x(\d+)", text)
     sides = (int(matched[1]), int(matched[2])) if matched else (0, 0)

@@ -27,10 +27,10 @@ import da3stream
 from da3stream.errors import DeviceMemoryError
 from da3stream.estimation.base import DevicePlan
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.loading import shaped_network
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
+from da3stream.transformer.execution import Execution
 
 ALLOCATION_BYTES = 512
 """The caching allocator of CUDA rounds up to this."""

@@ -28,7 +28,8 @@ TINY = ("--model", "tiny", "--weights", "seeded:0")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: no weights here, nor in the hub's cache, nor in the checkout."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("da3stream.estimation.da3.weights.weights_folders", lambda: (tmp_path / "weights",))
+    for module in ("da3stream.transformer.weights_folders", "da3stream.estimation.da3.weights"):
+        monkeypatch.setattr(f"{module}.weights_folders", lambda: (tmp_path / "weights",))
     monkeypatch.setattr("da3stream.estimation.da3.weights.cached_folder", lambda _model: None)
     return tmp_path
 

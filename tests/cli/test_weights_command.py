@@ -52,10 +52,12 @@ def test_list(weights: Command, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     models = {line.split()[0]: place.strip() for line, place in zip(lines[:-1:2], lines[1::2], strict=True)}
-    assert len(models) == 7
+    assert len(models) == 8
+    assert models["salad"] == "not on this machine"
     assert models["da3-base"].endswith(str(Path("weights") / "da3-base"))
     assert "holds another model" in models["da3-small"]
     assert models["da3-large"] == "not on this machine"
+    assert any("0.35 GB  code GPL-3.0; ask its authors about the weights" in line for line in lines)
     assert any("6.76 GB" in line and "CC BY-NC 4.0" in line and "DA3NESTED" in line for line in lines)
     assert "no commercial use" in lines[-1]
 

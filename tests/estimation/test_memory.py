@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from da3stream.errors import DeviceMemoryError
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.loading import shaped_network
 from da3stream.estimation.memory import (
     ALLOCATION_BYTES,
@@ -22,6 +21,7 @@ from da3stream.estimation.memory import (
     fused_shapes,
     plan_forward,
 )
+from da3stream.transformer.execution import Execution
 
 SIZE = (504, 280)
 CUTS = [Execution(), Execution(views=2, head_views=1, heads=2), Execution(views=8, head_views=4)]

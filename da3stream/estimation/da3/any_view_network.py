@@ -11,7 +11,6 @@ from da3stream.errors import EstimationError
 from da3stream.estimation.da3.camera_tokens import CameraDecoder, CameraEncoder
 from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.dual_dpt_head import DualDptHead
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.gaussian_head import GaussianHead
 from da3stream.estimation.da3.gaussians import Gaussians, gaussians_from_raw
 from da3stream.estimation.da3.layer_features import LayerFeatures
@@ -20,6 +19,7 @@ from da3stream.estimation.da3.pose_encoding import Cameras, decode_cameras
 from da3stream.estimation.da3.ray_pose import pose_from_rays
 from da3stream.estimation.da3.reference_view import check_strategy, choose_reference, reference_first
 from da3stream.estimation.da3.vision_transformer import Backbone, EarlyTokens
+from da3stream.transformer.execution import Execution
 
 
 class AnyViewNetwork(nn.Module):

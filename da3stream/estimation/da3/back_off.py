@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from da3stream.errors import DeviceMemoryError
-from da3stream.estimation.da3.execution import Execution
+from da3stream.transformer.execution import Execution
 
 LIBRARY_COMPLAINTS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 """What cuBLAS, cuDNN and the driver say in a plain RuntimeError. Their memory is not torch's."""

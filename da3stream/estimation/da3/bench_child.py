@@ -16,7 +16,8 @@ import torch
 
 from da3stream.errors import Da3StreamError
 from da3stream.estimation.da3.device import choose_device
-from da3stream.estimation.da3.loading import load_network, trunk_dtype_for
+from da3stream.estimation.da3.loading import load_network
+from da3stream.transformer.execution import trunk_dtype_for
 
 TIMED_PASSES = 3
 _STATUS = Path("/proc/self/status")

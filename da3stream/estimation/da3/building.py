@@ -9,14 +9,16 @@ from typing import Any
 from da3stream.config import EstimationConfig
 from da3stream.errors import ConfigError
 from da3stream.estimation.base import GeometryEstimator
-from da3stream.estimation.da3.attention import attention_named
 from da3stream.estimation.da3.device import choose_device, keep_within, memory_budget
 from da3stream.estimation.da3.estimator import DA3Estimator
-from da3stream.estimation.da3.loading import load_network, seed_of, trunk_dtype_for
+from da3stream.estimation.da3.loading import load_network
 from da3stream.estimation.da3.metric_scale import MetricScaledEstimator
 from da3stream.estimation.da3.single_view_network import SingleViewNetwork
 from da3stream.estimation.da3.weights import resolve_weights
 from da3stream.estimation.memory import ON_GPU
+from da3stream.transformer.attention import attention_named
+from da3stream.transformer.execution import trunk_dtype_for
+from da3stream.transformer.seeded_weights import seed_of
 
 
 def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None]) -> DA3Estimator:

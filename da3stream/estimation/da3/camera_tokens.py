@@ -7,10 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from da3stream.estimation.da3.blocks import Block, Mlp
 from da3stream.estimation.da3.config import ModelConfig
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.pose_encoding import Cameras, encode_cameras
+from da3stream.transformer.blocks import Block, Mlp
+from da3stream.transformer.execution import Execution
 
 NORM_EPSILON = 1e-5
 ENCODER_BLOCKS = 4

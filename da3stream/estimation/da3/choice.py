@@ -9,7 +9,8 @@ from da3stream.errors import ConfigError, WeightsError
 from da3stream.estimation.da3.catalogue import MODELS, NON_COMMERCIAL, KnownModel
 from da3stream.estimation.da3.device import runs_on_gpu
 from da3stream.estimation.da3.hub import fetch
-from da3stream.estimation.da3.weights import find_weights, resolve_weights, weights_folders
+from da3stream.estimation.da3.weights import find_weights, resolve_weights
+from da3stream.transformer.weights_folders import weights_folders
 
 Notify = Callable[[str], None]
 

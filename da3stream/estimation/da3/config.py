@@ -7,9 +7,6 @@ from typing import Literal
 
 from da3stream.errors import ConfigError
 
-PATCH_PX = 14
-POSITION_GRID = 37  # the positional table was trained on 518 x 518 pixels: 37 x 37 patches
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -11,12 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from da3stream.estimation.da3.config import PATCH_PX, ModelConfig
-from da3stream.estimation.da3.execution import pieces
+from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.fusion import FusionBlock, Size
 from da3stream.estimation.da3.layer_features import LayerFeatures
-from da3stream.estimation.da3.linear import linear
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
+from da3stream.transformer import PATCH_PX
+from da3stream.transformer.execution import pieces
+from da3stream.transformer.linear import linear
 
 NORM_EPSILON = 1e-5
 OUTPUT_HIDDEN = 32

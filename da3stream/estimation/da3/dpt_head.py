@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.dense_head import DenseHead, image_size, output_layers
-from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
+from da3stream.transformer.execution import pieces
 
 
 class DptHead(DenseHead):

@@ -20,9 +20,9 @@ from da3stream.estimation.da3.dense_head import (
     image_size,
     output_layers,
 )
-from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
+from da3stream.transformer.execution import pieces
 
 LEVELS = 4
 RAY_CHANNELS = 6

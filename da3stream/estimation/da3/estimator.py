@@ -18,9 +18,7 @@ from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.back_off import with_back_off
 from da3stream.estimation.da3.conditioning import normalise_extrinsics
 from da3stream.estimation.da3.config import NestedModelConfig
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.feature_cache import FeatureCache, frame_keys
-from da3stream.estimation.da3.loading import trunk_dtype_for
 from da3stream.estimation.da3.metric_scale import VIEWS_AT_A_TIME
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
@@ -36,6 +34,7 @@ from da3stream.estimation.da3.raw_geometry import (
 from da3stream.estimation.da3.sky import is_ground
 from da3stream.estimation.memory import ON_GPU, forward_memory, plan_forward
 from da3stream.scene import KnownCameras, Prediction
+from da3stream.transformer.execution import Execution, trunk_dtype_for
 
 LOWEST_CONFIDENCE = 1.0
 """Of the network; the pipeline's is 0."""

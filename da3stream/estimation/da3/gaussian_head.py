@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.dense_head import DenseHead, output_layers
-from da3stream.estimation.da3.execution import pieces
 from da3stream.estimation.da3.fusion import resize_bilinear
 from da3stream.estimation.da3.gaussians import RAW_CHANNELS
 from da3stream.estimation.da3.uv_embedding import add_uv_embedding
+from da3stream.transformer.execution import pieces
 
 
 class GaussianHead(DenseHead):

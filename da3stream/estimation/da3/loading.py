@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from da3stream.errors import ConfigError, WeightsError
-from da3stream.estimation.da3.checkpoint import DtypeRule, empty_network, fill_network, load_checkpoint
+from da3stream.errors import WeightsError
+from da3stream.estimation.da3.checkpoint import empty_network, load_checkpoint
 from da3stream.estimation.da3.network import Network
-from da3stream.estimation.da3.seeded_weights import SeededTensors
 from da3stream.estimation.da3.weights import WeightsLocation, resolve_weights
+from da3stream.transformer.execution import trunk_dtype_for
+from da3stream.transformer.filling import DtypeRule, fill_network
+from da3stream.transformer.seeded_weights import SeededTensors, seed_of
 
-SEEDED = "seeded:"
 _TRUNK_LINEAR = re.compile(
     r"(?:da3\.|da3_metric\.)?backbone\.pretrained\.blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.\w+)\."
 )
@@ -77,25 +78,6 @@ def shaped_network(
         parameter.data = parameter.data.to(rule(name))
         parameter.requires_grad_(False)
     return network
-
-
-def trunk_dtype_for(device: torch.device | str) -> torch.dtype:
-    """bfloat16 on GPUs that have it, else float16 on GPUs; float32 on the CPU."""
-    if torch.device(device).type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def seed_of(weights: str | Path | None) -> int | None:
-    """N of `seeded:N`; None for real weights."""
-    if weights is None or not str(weights).startswith(SEEDED):
-        return None
-    number = str(weights).removeprefix(SEEDED)
-    if not number.isdecimal():
-        raise ConfigError(
-            "pseudo-random weights need a seed", got=str(weights), expected="seeded:0, for example"
-        )
-    return int(number)
 
 
 def _location(model: str, weights: str | Path | None) -> WeightsLocation:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.config import NestedModelConfig
-from da3stream.estimation.da3.execution import Execution
 from da3stream.estimation.da3.nested import align_to_metric
 from da3stream.estimation.da3.single_view_network import SingleViewNetwork
 from da3stream.estimation.da3.sky import with_far_sky
+from da3stream.transformer.execution import Execution
 
 METRIC = "metric."
 """What the metric network says of each view is kept under names that begin so."""

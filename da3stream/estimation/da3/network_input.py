@@ -7,7 +7,8 @@ from collections.abc import Collection
 from torch import Tensor
 
 from da3stream.errors import EstimationError
-from da3stream.estimation.da3.config import PATCH_PX, ModelConfig
+from da3stream.estimation.da3.config import ModelConfig
+from da3stream.transformer import PATCH_PX
 
 
 def check_images(images: Tensor) -> None:

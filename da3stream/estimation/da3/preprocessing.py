@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from da3stream.errors import EstimationError
-from da3stream.estimation.da3.config import PATCH_PX
+from da3stream.transformer import PATCH_PX
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)

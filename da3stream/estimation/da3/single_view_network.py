@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.dpt_head import DptHead
-from da3stream.estimation.da3.execution import Execution, pieces
 from da3stream.estimation.da3.network_input import check_images, check_layers
 from da3stream.estimation.da3.sky import with_far_sky
 from da3stream.estimation.da3.vision_transformer import Backbone
+from da3stream.transformer.execution import Execution, pieces
 
 
 class SingleViewNetwork(nn.Module):

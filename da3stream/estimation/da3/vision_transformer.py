@@ -8,29 +8,16 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from da3stream.estimation.da3.blocks import Block
-from da3stream.estimation.da3.config import PATCH_PX, POSITION_GRID, ModelConfig
-from da3stream.estimation.da3.execution import Execution, pieces
+from da3stream.estimation.da3.config import ModelConfig
 from da3stream.estimation.da3.layer_features import LayerFeatures
-from da3stream.estimation.da3.rope import Rotation, class_token_rotation, grid_rotation
+from da3stream.transformer import PATCH_PX
+from da3stream.transformer.blocks import Block
+from da3stream.transformer.execution import Execution, pieces
+from da3stream.transformer.rope import Rotation, class_token_rotation, grid_rotation
+from da3stream.transformer.vision_transformer import BLOCK_NORM_EPSILON, PlainVisionTransformer
 
-BLOCK_NORM_EPSILON = 1e-6
 FINAL_NORM_EPSILON = 1e-5
-POSITION_OFFSET = 0.1  # patches; the published weights were trained with it
-
-
-class PatchEmbedding(nn.Module):
-    """One linear map of the pixels of a patch."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=PATCH_PX, stride=PATCH_PX)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(views, 3, H, W) -> (views, rows * columns, C)."""
-        return self.proj(images).flatten(2).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +30,7 @@ class EarlyTokens:
     """(views, C), one block earlier: what the reference view is chosen by."""
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(PlainVisionTransformer):
     """DINOv2's transformer (Oquab et al., 2023), its later odd blocks attending over all views.
 
     What follows the early blocks is a generator: a head takes what it needs of a layer before the next block
@@ -51,16 +38,11 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        blocks = (_block(config, index) for index in range(config.depth))
+        super().__init__(config.width, blocks, final_norm_epsilon=FINAL_NORM_EPSILON)
         self.config = config
-        width = config.width
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + POSITION_GRID**2, width))
         if config.is_any_view:
-            self.camera_token = nn.Parameter(torch.zeros(1, 2, width))
-        self.patch_embed = PatchEmbedding(width)
-        self.blocks = nn.ModuleList(self._block(index) for index in range(config.depth))
-        self.norm = nn.LayerNorm(width, eps=FINAL_NORM_EPSILON)
+            self.camera_token = nn.Parameter(torch.zeros(1, 2, config.width))
 
     def single_view_features(
         self, images: Tensor, execution: Execution, *, also: Collection[int] = ()
@@ -142,25 +124,6 @@ class VisionTransformer(nn.Module):
             if index in wanted:
                 yield self._features(index, tokens, local, images)
 
-    def embed(self, images: Tensor, positions: Tensor) -> Tensor:
-        """(views, 3, H, W) -> tokens (views, 1 + rows * columns, C) with their positions added."""
-        patches = self.patch_embed(images)
-        class_token = (self.cls_token + positions[:, :1]).expand(len(patches), -1, -1)
-        return torch.cat((class_token, patches.add_(positions[:, 1:])), dim=1)
-
-    def positions(self, rows: int, columns: int) -> Tensor:
-        """(1, 1 + rows * columns, C) positional table, the trained one resized.
-
-        The scale factors, not the sizes, decide where it is sampled; they are those of training, a little too
-        large.
-        """
-        if rows == columns == POSITION_GRID:
-            return self.pos_embed
-        grid = self.pos_embed[:, 1:].float().reshape(1, POSITION_GRID, POSITION_GRID, -1).permute(0, 3, 1, 2)
-        scales = [(side + POSITION_OFFSET) / POSITION_GRID for side in (rows, columns)]
-        resized = functional.interpolate(grid, scale_factor=scales, mode="bicubic")
-        return torch.cat((self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)
-
     def is_global(self, index: int) -> bool:
         """Whether a block attends over all views jointly."""
         start = self.config.alternation_start
@@ -171,19 +134,10 @@ class VisionTransformer(nn.Module):
         index = torch.arange(views, device=reference.device) != reference[:, None]
         return self.camera_token[0][index.long()]
 
-    def _block(self, index: int) -> Block:
-        return Block(
-            self.config.width,
-            self.config.heads,
-            norm_epsilon=BLOCK_NORM_EPSILON,
-            feed_forward=self.config.feed_forward,
-            normalise_qk=self._is_rotated(index),
-        )
-
     def _update_alone(self, index: int, tokens: Tensor, images: Tensor, execution: Execution) -> None:
         """A block that sees one view at a time, on tokens (views, ..., C)."""
         rotation: Rotation | None = None
-        if self._is_rotated(index):
+        if _is_rotated(self.config, index):
             rows, columns = (side // PATCH_PX for side in images.shape[-2:])
             rotation = grid_rotation(rows, columns, self._head_width, tokens.device)
         cast(Block, self.blocks[index]).update(tokens, rotation, execution)
@@ -212,10 +166,6 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"{self.config.name} sees each view by itself")
         return start
 
-    def _is_rotated(self, index: int) -> bool:
-        start = self.config.alternation_start
-        return start is not None and index >= start
-
 
 class Backbone(nn.Module):
     """Only a name: the checkpoints' keys of the transformer begin with it."""
@@ -223,3 +173,18 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.pretrained = VisionTransformer(config)
+
+
+def _block(config: ModelConfig, index: int) -> Block:
+    return Block(
+        config.width,
+        config.heads,
+        norm_epsilon=BLOCK_NORM_EPSILON,
+        feed_forward=config.feed_forward,
+        normalise_qk=_is_rotated(config, index),
+    )
+
+
+def _is_rotated(config: ModelConfig, index: int) -> bool:
+    start = config.alternation_start
+    return start is not None and index >= start

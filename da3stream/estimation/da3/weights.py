@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import da3stream
 from da3stream.errors import WeightsError
 from da3stream.estimation.da3.catalogue import KnownModel, find_model, model_names
 from da3stream.estimation.da3.hub import CONFIG_FILE, cached_folder, parse_hub_config, recorded_revision
+from da3stream.transformer.weights_folders import weights_folders
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,6 @@ class WeightsLocation:
     @property
     def size_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.files)
-
-
-def weights_folders() -> tuple[Path, ...]:
-    """Where models are looked for by name: ./weights, then weights/ beside the package in a checkout."""
-    here = Path.cwd() / "weights"
-    checkout = Path(da3stream.__file__).resolve().parents[1]
-    if not (checkout / "pyproject.toml").is_file():  # installed: other packages live there
-        return (here,)
-    return tuple(dict.fromkeys((here, checkout / "weights")))
 
 
 def resolve_weights(name_or_path: str | Path, weights_folder: Path | None = None) -> WeightsLocation:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from da3stream.estimation.da3.seeded_weights import seeded_array
+from da3stream.transformer.seeded_weights import seeded_array
 
 _TINY_KEYS = Path(__file__).resolve().parents[2] / "fixtures" / "da3" / "tiny_keys.json"
 

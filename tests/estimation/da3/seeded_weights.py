@@ -5,7 +5,7 @@ import re
 import numpy as np
 import torch
 
-from da3stream.estimation.da3.seeded_weights import seeded_array
+from da3stream.transformer.seeded_weights import seeded_array
 
 
 def seeded_state_dict(shapes):

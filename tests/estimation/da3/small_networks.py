@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from da3stream.estimation.da3.config import ModelConfig, NestedModelConfig, preset
 from da3stream.estimation.da3.network import Network, create_network
-from da3stream.estimation.da3.seeded_weights import seeded_array
+from da3stream.transformer.seeded_weights import seeded_array
 
 
 def small_single_view(name: str = "da3metric-large") -> Network:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from da3stream.errors import DeviceMemoryError
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
-from da3stream.estimation.da3.attention import Attention, fused_attention
 from da3stream.estimation.da3.back_off import is_out_of_memory, with_back_off
-from da3stream.estimation.da3.execution import Execution
+from da3stream.transformer.attention import Attention, fused_attention
+from da3stream.transformer.execution import Execution
 from tests.estimation.da3.networks import executing, random_images
 
 FULL = (

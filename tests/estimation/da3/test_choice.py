@@ -13,10 +13,10 @@ import torch
 from da3stream.config import EstimationConfig
 from da3stream.errors import ConfigError, MissingDependencyError, WeightsError
 from da3stream.estimation import AUTO_NOTICE, create_estimator, resolve_model
-from da3stream.estimation.da3.attention import fused_attention
 from da3stream.estimation.da3.building import build_da3
 from da3stream.estimation.da3.catalogue import KnownModel
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
+from da3stream.transformer.attention import fused_attention
 from tests.estimation.da3.checkpoint_files import few_arrays, tiny_arrays, write_folder, write_weights
 
 

@@ -15,7 +15,6 @@ from da3stream.errors import ConfigError, DeviceMemoryError, EstimationError
 from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.contract import check_prediction
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
-from da3stream.estimation.da3.attention import Attention, fused_attention
 from da3stream.estimation.da3.checkpoint import empty_network
 from da3stream.estimation.da3.conditioning import normalise_extrinsics
 from da3stream.estimation.da3.config import PRESETS, NestedModelConfig
@@ -29,6 +28,7 @@ from da3stream.estimation.da3.estimator import (
 from da3stream.estimation.da3.loading import load_network
 from da3stream.geometry.camera import unproject
 from da3stream.scene import KnownCameras, Prediction
+from da3stream.transformer.attention import Attention, fused_attention
 from tests.estimation.da3.networks import executing
 from tests.estimation.da3.scripted import FOCAL_PX, ScriptedNestedNetwork, ScriptedNetwork, plain_result
 from tests.estimation.da3.seeded_weights import normalise, seeded_images

@@ -12,7 +12,7 @@ from torch import Tensor
 from da3stream.estimation.da3.config import ModelConfig, preset
 from da3stream.estimation.da3.gaussian_head import GaussianHead
 from da3stream.estimation.da3.network import create_network
-from da3stream.estimation.da3.seeded_weights import seeded_array
+from da3stream.transformer.seeded_weights import seeded_array
 from tests.estimation.da3.golden import load, relative_error
 from tests.estimation.da3.seeded_weights import normalise
 

@@ -12,6 +12,7 @@ LEAN = (
     "da3stream.estimation.da3.bench",
     "da3stream.estimation.da3.bench_child",
     "da3stream.estimation.memory",
+    "da3stream.place.salad.descriptor",
 )
 FOREIGN = ("pydantic", "av", "pycolmap", "cv2", "scipy", "yaml", "click", "huggingface_hub", "rich", "faiss")
 

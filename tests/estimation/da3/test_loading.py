@@ -10,7 +10,9 @@ import torch
 
 from da3stream.errors import ConfigError, WeightsError
 from da3stream.estimation.da3.config import PRESETS
-from da3stream.estimation.da3.loading import load_network, seed_of, trunk_dtype_for
+from da3stream.estimation.da3.loading import load_network
+from da3stream.transformer.execution import trunk_dtype_for
+from da3stream.transformer.seeded_weights import seed_of
 from tests.estimation.da3.checkpoint_files import tiny_arrays, write_folder
 from tests.estimation.da3.golden import FOLDER
 from tests.estimation.da3.networks import TOLERANCE, errors, random_images, result_for

@@ -13,8 +13,8 @@ import pytest
 from da3stream.errors import WeightsError
 from da3stream.estimation.da3.catalogue import MODELS
 from da3stream.estimation.da3.checkpoint import empty_network, load_checkpoint
-from da3stream.estimation.da3.key_match import match_keys
 from da3stream.estimation.da3.weights import resolve_weights
+from da3stream.transformer.key_match import match_keys
 from tests.estimation.da3.checkpoint_files import tiny_arrays, write_folder, write_weights
 from tests.estimation.da3.golden import FOLDER
 from tests.estimation.da3.networks import TOLERANCE, errors, result_for

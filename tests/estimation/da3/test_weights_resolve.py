@@ -12,7 +12,8 @@ from da3stream.errors import WeightsError
 from da3stream.estimation.da3.catalogue import MODELS, KnownModel, find_model
 from da3stream.estimation.da3.config import PRESETS
 from da3stream.estimation.da3.hub import RECORD_FILE, check_digest, parse_hub_config
-from da3stream.estimation.da3.weights import resolve_weights, weights_folders
+from da3stream.estimation.da3.weights import resolve_weights
+from da3stream.transformer.weights_folders import weights_folders
 from tests.estimation.da3.checkpoint_files import (
     few_arrays,
     write_config,

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da3stream.estimation.da3 import attention
-from da3stream.estimation.da3.execution import Execution, pieces
-from da3stream.estimation.da3.linear import Linear, linear
-from da3stream.estimation.da3.rope import Rotation
+from da3stream.transformer import attention
+from da3stream.transformer.execution import Execution, pieces
+from da3stream.transformer.linear import Linear, linear
+from da3stream.transformer.rope import Rotation
 
 QK_NORM_EPSILON = 1e-5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from da3stream.errors import WeightsError
-from da3stream.estimation.da3.key_match import match_keys
+from da3stream.transformer.key_match import match_keys
 from tests.estimation.da3.checkpoint_files import tiny_shapes
 
 NETWORK = {"a.weight": (2, 3), "a.bias": (2,)}

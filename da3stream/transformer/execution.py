@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from da3stream.estimation.da3.attention import Attention, fused_attention
+import torch
+
+from da3stream.transformer.attention import Attention, fused_attention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +41,10 @@ def pieces(total: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `total`."""
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
+
+
+def trunk_dtype_for(device: torch.device | str) -> torch.dtype:
+    """bfloat16 on GPUs that have it, else float16 on GPUs; float32 on the CPU."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -10,13 +10,17 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from math import prod, sqrt
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PREFIX = "model."
+from da3stream.errors import ConfigError
+
+SEEDED = "seeded:"
+MODEL_PREFIX = "model."
 _SPECIAL: tuple[tuple[str, tuple[float, float]], ...] = (
     (r"\.gamma$", (0.2, 0.02)),  # LayerScale
     (r"\bpos_embed$", (0.0, 0.5)),
@@ -48,13 +52,25 @@ _GAUSSIAN_DEPTH_OFFSET = 36
 class SeededTensors:
     """Stands in for the tensors of a checkpoint: `read` draws what is asked for."""
 
-    def __init__(self, shapes: Mapping[str, Sequence[int]], seed: int) -> None:
-        """`shapes` by name as in the network: without the `model.` of the checkpoints."""
-        self._shapes, self._seed = shapes, seed
+    def __init__(self, shapes: Mapping[str, Sequence[int]], seed: int, *, prefix: str = MODEL_PREFIX) -> None:
+        """`shapes` by name as in the network; `prefix` is what the checkpoints have in front of each name."""
+        self._shapes, self._seed, self._prefix = shapes, seed, prefix
 
     def read(self, name: str) -> Tensor:
         """The float32 tensor of this name in the network."""
-        return torch.from_numpy(seeded_array(_PREFIX + name, self._shapes[name], self._seed))
+        return torch.from_numpy(seeded_array(self._prefix + name, self._shapes[name], self._seed))
+
+
+def seed_of(weights: str | Path | None) -> int | None:
+    """N of `seeded:N`; None for real weights."""
+    if weights is None or not str(weights).startswith(SEEDED):
+        return None
+    number = str(weights).removeprefix(SEEDED)
+    if not number.isdecimal():
+        raise ConfigError(
+            "pseudo-random weights need a seed", got=str(weights), expected="seeded:0, for example"
+        )
+    return int(number)
 
 
 def seeded_array(key: str, shape: Sequence[int], seed: int = 0) -> NDArray[np.float32]:
