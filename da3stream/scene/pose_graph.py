@@ -44,8 +44,13 @@ class PoseGraph:
     nodes: int
     """Number of submaps; their indices are 0 .. nodes - 1."""
     edges: tuple[SubmapEdge, ...]
+    metric_nodes: frozenset[int] = frozenset()
+    """Submaps whose own unit is the metre, as their estimator says."""
 
     def __post_init__(self) -> None:
         for edge in self.edges:
             if edge.b >= self.nodes:
                 raise ValueError(f"edge {edge.a} - {edge.b} leaves a graph of {self.nodes} nodes")
+        for node in self.metric_nodes:
+            if not 0 <= node < self.nodes:
+                raise ValueError(f"metric submap {node} is not in a graph of {self.nodes} nodes")
