@@ -13,7 +13,7 @@ import pytest
 import da3stream
 
 PACKAGE = Path(da3stream.__file__).parent
-LEAVES = {"geometry", "imaging", "errors"}
+LEAVES = {"geometry", "imaging", "features", "errors"}
 STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closure", "optimisation"}
 STAGES |= {"assembly", "store", "writers"}
 NETWORK_STAGES = {"estimation", "place"}
@@ -68,7 +68,7 @@ def test_the_parts_that_the_rules_name_exist() -> None:
     """Otherwise the tests below would hold for a package that has renamed everything."""
     found = {part_of(module) for module in MODULES}
     others = {"transformer", "scene", "config", "pipeline", "cli"}
-    assert found >= (LEAVES | STAGES | others) - {"loop_closure"}
+    assert found >= (LEAVES | STAGES | others)
 
 
 @pytest.mark.parametrize("part", sorted(LEAVES))
@@ -100,7 +100,7 @@ def test_config_knows_errors_only() -> None:
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_do_not_know_each_other(stage: str) -> None:
     bare_package = ""  # `import da3stream`, which loads nothing, to find the package's folder
-    allowed = {stage, "scene", "geometry", "imaging", "errors", "config", bare_package}
+    allowed = {stage, "scene", "geometry", "imaging", "features", "errors", "config", bare_package}
     if stage in NETWORK_STAGES:
         allowed.add("transformer")
     assert wrong(dict.fromkeys(files_of(stage), allowed)) == []

@@ -1,42 +1,17 @@
-"""Keypoints and descriptors of one image, and their matching between two images.
-
-SIFT (Lowe, IJCV 2004) with RootSIFT descriptors (Arandjelovic and Zisserman, CVPR 2012).
-"""
+"""Matching the features of two images."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_FEATURES = 1000
-CONTRAST_THRESHOLD = 0.01
+from da3stream.features import MAX_FEATURES, Features, extract_features
+
+__all__ = ["MAX_FEATURES", "Features", "extract_features", "match_features"]
+
 RATIO = 0.8
 """A match must be this much closer than the second-best candidate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Features:
-    """Local features of one image."""
-
-    points: NDArray[np.float32]
-    """(K, 2) x, y in pixels; the centre of the top-left pixel is (0.5, 0.5)."""
-    descriptors: NDArray[np.uint8]
-    """(K, 128) RootSIFT times 512, so that inner products are integers that float32 holds exactly."""
-
-
-def extract_features(image: NDArray[np.uint8]) -> Features:
-    """At most about `MAX_FEATURES` features of an (H, W, 3) RGB image."""
-    sift = cv2.SIFT.create(
-        nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
-    )
-    keypoints, sift_descriptors = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
-    if not keypoints:
-        return Features(points=np.zeros((0, 2), np.float32), descriptors=np.zeros((0, 128), np.uint8))
-    points = np.array([keypoint.pt for keypoint in keypoints], dtype=np.float32) + np.float32(0.5)
-    return Features(points=points, descriptors=_root_sift(sift_descriptors))
 
 
 def match_features(first: Features, second: Features) -> NDArray[np.int32]:
@@ -66,8 +41,3 @@ def _squared_distances(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> N
     distances += np.square(a).sum(axis=1)[:, None]
     distances += np.square(b).sum(axis=1)
     return distances
-
-
-def _root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    total = np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
-    return np.clip(np.rint(512.0 * np.sqrt(descriptors / total)), 0, 255).astype(np.uint8)

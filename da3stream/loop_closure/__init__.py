@@ -1,0 +1,1 @@
+"""From similar frames to verified loops."""

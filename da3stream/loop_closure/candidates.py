@@ -1,0 +1,262 @@
+"""Which pairs of frames are worth the verification of a loop between them.
+
+From the results of the place search: a threshold for this video, agreement of neighbouring frames, one pair
+for each group of hits (non-maximum suppression over the matrix of similarities), and a budget of
+verifications that goes to the best pairs, spread over the video. Whatever is decided after a chunk depends on
+the frames so far alone, so a finished video gives the same candidates as a live one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.loop_closure.similarity import Histogram, loop_threshold
+
+_SPREAD_RADII = (8, 4, 2, 1)
+"""Candidates are chosen far apart first, then closer together, in units of the spacing."""
+_SAVINGS_PER_CHUNK = 0.25
+"""At most this share of the saved budget is spent after one chunk, so that a long revisit gets its share."""
+_MAX_WAITING = 1000
+_CONVINCING = 0.5
+"""Before the end, only pairs are chosen that exceed the threshold by this share of what the best pair so far
+does: on a first pass through a street nothing but chance has hits, and the budget is worth more later."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateOptions:
+    """How many candidates are chosen, and how carefully."""
+
+    spacing: int
+    """Two candidates differ by at least this many frames, at one end at least; hits closer than that are one
+    group. A quarter of a chunk, say."""
+    false_alarms: float = 0.001
+    """Probability that an unrelated frame has a hit, before the agreement of neighbours is asked for."""
+    support: int = 2
+    """Frames of a group that must have hits, of those within `spacing`."""
+    per_100_chunks: float = 40.0
+    """Verifications that 100 chunks pay for; what is not used is saved for later chunks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FrameHits:
+    """What the place search found for some frames."""
+
+    frames: NDArray[np.int64]
+    """(M,) queries, increasing."""
+    matches: NDArray[np.int64]
+    """(M, k) most similar frames among those far enough away; -1 where there are fewer than k."""
+    similarities: NDArray[np.float32]
+    """(M, k) theirs; NaN where there is no match."""
+    unrelated: NDArray[np.float32]
+    """(M, s) similarities to frames spread over the past; NaN where there are fewer than s."""
+    consecutive: NDArray[np.float32]
+    """(M,) similarity to the frame before; NaN for the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopCandidate:
+    """Two frames that probably show the same place."""
+
+    later: int
+    earlier: int
+    similarity: float
+    threshold: float
+    """What the similarity had to exceed when the pair was chosen."""
+    support: int
+    """Frames near `later` with a hit near `earlier`, itself included."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """Hits, or groups of hits represented by their best."""
+
+    later: NDArray[np.int64]
+    earlier: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    support: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.later)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> _Pairs:
+        return _Pairs(self.later[chosen], self.earlier[chosen], self.similarity[chosen], self.support[chosen])
+
+    def best_first(self) -> _Pairs:
+        return self.take(np.lexsort((self.earlier, self.later, -self.similarity)))
+
+    def __add__(self, other: _Pairs) -> _Pairs:
+        return _Pairs(
+            np.concatenate([self.later, other.later]),
+            np.concatenate([self.earlier, other.earlier]),
+            np.concatenate([self.similarity, other.similarity]),
+            np.concatenate([self.support, other.support]),
+        )
+
+
+class LoopCandidates:
+    """Collects hits and chooses candidates after every chunk: `add`, `decide`, ..., `finish`."""
+
+    def __init__(self, options: CandidateOptions) -> None:
+        self.options = options
+        self._unrelated, self._consecutive = Histogram(), Histogram()
+        self._hits = self._waiting = _no_pairs()  # hits whose neighbours may still come; groups not chosen
+        self._chosen = np.zeros((0, 2), np.int64)
+        self._budget = 0.0
+        self._newest, self._best = -1, -1.0
+
+    @property
+    def threshold(self) -> float:
+        """Similarity that a hit must exceed, by what is known so far."""
+        return loop_threshold(
+            self._unrelated,
+            self._consecutive,
+            rivals=(self._newest + 1) / self.options.spacing,
+            false_alarms=self.options.false_alarms,
+        )
+
+    def add(self, hits: FrameHits) -> None:
+        """Take the search results of the next frames."""
+        self._unrelated.add(hits.unrelated)
+        self._consecutive.add(hits.consecutive)
+        found = hits.matches >= 0
+        later = np.broadcast_to(hits.frames[:, None], hits.matches.shape)[found]
+        self._hits += _Pairs(
+            later, hits.matches[found], hits.similarities[found], np.ones(len(later), np.int64)
+        )
+        self._newest = max(self._newest, int(hits.frames.max(initial=-1)))
+
+    def decide(self, *, new_chunks: int = 1) -> tuple[LoopCandidate, ...]:
+        """What to verify now that `new_chunks` more chunks are there.
+
+        Hits of the last `spacing` frames wait for their neighbours.
+        """
+        self._budget += self.options.per_100_chunks / 100 * new_chunks
+        quota = min(self._budget, max(1.0, _SAVINGS_PER_CHUNK * self._budget))
+        return self._decide(self._newest - self.options.spacing, int(quota), final=False)
+
+    def finish(self) -> tuple[LoopCandidate, ...]:
+        """What to verify at the end of the video: the rest of the budget."""
+        return self._decide(self._newest, int(self._budget), final=True)
+
+    def _decide(self, last: int, quota: int, *, final: bool) -> tuple[LoopCandidate, ...]:
+        threshold = self.threshold
+        if not np.isfinite(threshold):
+            return ()
+        spacing = self.options.spacing
+        hits = self._hits.take(self._hits.similarity > threshold)
+        hits = _with_support(hits, spacing)
+        ready = hits.take((hits.later <= last) & (hits.support >= self.options.support))
+        # Hits of frames that are decided on stay as long as they can support those that wait.
+        self._hits = self._hits.take(self._hits.later > last - spacing)
+        waiting = (self._waiting + ready).best_first()
+        waiting = waiting.take(waiting.similarity > threshold)
+        groups = waiting.take(suppress(waiting.later, waiting.earlier, radius=spacing, taken=self._chosen))
+        groups = groups.take(np.arange(min(len(groups), _MAX_WAITING)))
+        self._best = max(self._best, float(groups.similarity.max(initial=-1)))
+        level = threshold + _CONVINCING * max(0.0, self._best - threshold)
+        convincing = int((groups.similarity >= level).sum())  # the first ones: groups are best first
+        picked = spread_choice(
+            groups.later, groups.earlier, quota, first=convincing, spacing=spacing, taken=self._chosen
+        )
+        if not final:
+            picked = picked[picked < convincing]
+        chosen = groups.take(picked)
+        self._chosen = np.concatenate([self._chosen, np.stack([chosen.later, chosen.earlier], 1)])
+        self._budget -= len(chosen)
+        self._waiting = groups.take(np.setdiff1d(np.arange(len(groups)), picked))
+        return tuple(
+            LoopCandidate(
+                later=int(later),
+                earlier=int(earlier),
+                similarity=float(similarity),
+                threshold=threshold,
+                support=int(support),
+            )
+            for later, earlier, similarity, support in zip(
+                chosen.later, chosen.earlier, chosen.similarity, chosen.support, strict=True
+            )
+        )
+
+
+def suppress(
+    later: NDArray[np.int64], earlier: NDArray[np.int64], *, radius: int, taken: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows of the pairs that are local maxima: further than `radius` from all better ones in either frame.
+
+    Args:
+        later, earlier: (N,) frames of the pairs, best first.
+        radius: in frames.
+        taken: (T, 2) pairs that were chosen before and suppress too.
+    """
+    crowded = _near(later[:, None], earlier[:, None], taken[:, 0], taken[:, 1], radius)
+    alive = np.asarray(~crowded.any(axis=1))
+    kept = []
+    for row in range(len(later)):
+        if alive[row]:
+            kept.append(row)
+            alive &= ~_near(later, earlier, later[row], earlier[row], radius)
+    return np.array(kept, dtype=np.int64)
+
+
+def spread_choice(
+    later: NDArray[np.int64],
+    earlier: NDArray[np.int64],
+    quota: int,
+    *,
+    first: int,
+    spacing: int,
+    taken: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Rows of at most `quota` of N pairs, given best first, spread over the video.
+
+    Far from each other and from what was taken first, then closer; only when none of the `first` best pairs
+    is left, the others in the same manner.
+
+    Args:
+        later, earlier: (N,) frames of the pairs.
+        quota: how many are wanted.
+        first: number of pairs that come before all others.
+        spacing: smallest distance of two chosen pairs, in frames.
+        taken: (T, 2) later and earlier frames of pairs that were chosen before.
+    """
+    pairs, chosen = np.stack([later, earlier], axis=1), np.zeros(0, np.int64)
+    for tier in (np.arange(first), np.arange(first, len(pairs))):
+        for factor in _SPREAD_RADII:
+            if len(chosen) == quota:
+                return chosen
+            rest = np.setdiff1d(tier, chosen)
+            so_far = np.concatenate([taken, pairs[chosen]])
+            rows = suppress(later[rest], earlier[rest], radius=factor * spacing, taken=so_far)
+            chosen = np.concatenate([chosen, rest[rows][: quota - len(chosen)]])
+    return chosen
+
+
+def _near(
+    later: NDArray[np.int64],
+    earlier: NDArray[np.int64],
+    other_later: NDArray[np.int64],
+    other_earlier: NDArray[np.int64],
+    radius: int,
+) -> NDArray[np.bool_]:
+    """Where pairs are closer than the radius in both frames; arrays and single frames broadcast."""
+    return (np.abs(later - other_later) < radius) & (np.abs(earlier - other_earlier) < radius)
+
+
+def _with_support(hits: _Pairs, radius: int) -> _Pairs:
+    """How many frames have hits near each hit."""
+    support = np.array(
+        [
+            len(np.unique(hits.later[_near(hits.later, hits.earlier, later, earlier, radius)]))
+            for later, earlier in zip(hits.later, hits.earlier, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    return _Pairs(hits.later, hits.earlier, hits.similarity, support)
+
+
+def _no_pairs() -> _Pairs:
+    none = np.zeros(0, np.int64)
+    return _Pairs(none, none, np.zeros(0, np.float32), none)

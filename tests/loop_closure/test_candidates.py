@@ -1,0 +1,175 @@
+"""From search results to pairs of frames that are worth a verification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from da3stream.loop_closure.candidates import (
+    CandidateOptions,
+    FrameHits,
+    LoopCandidate,
+    LoopCandidates,
+    spread_choice,
+    suppress,
+)
+from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
+from da3stream.place.index import PlaceIndex
+from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedWorld
+from da3stream.synthetic.paths import street_laps
+
+STEP = 30
+OPTIONS = CandidateOptions(spacing=15)
+NONE = np.zeros((0, 2), np.int64)
+
+
+def hits_of(vectors: np.ndarray, centres: np.ndarray, folder: Path) -> list[FrameHits]:
+    """Search results of a whole video, chunk by chunk."""
+    index, found = PlaceIndex(folder / "vectors", vectors.shape[1]), []
+    limits = search_limits(
+        np.arange(len(vectors)), min_gap=90, travelled=travelled_chunks(centres, 60), min_travelled=1.0
+    )
+    for start in range(0, len(vectors), STEP):
+        frames = np.arange(start, min(start + STEP, len(vectors)))
+        index.add(frames, vectors[frames])
+        result = index.search(vectors[frames], 20, before=limits[frames])
+        found.append(
+            FrameHits(
+                frames=frames,
+                matches=result.indices,
+                similarities=result.similarities,
+                unrelated=index.background(vectors[frames], 32, before=limits[frames]),
+                consecutive=np.einsum("nd,nd->n", vectors[frames], vectors[np.maximum(frames - 1, 0)]),
+            )
+        )
+    return found
+
+
+def laps(frames: int, folder: Path) -> tuple[np.ndarray, list[FrameHits]]:
+    """Street laps of 400 frames of 3.6 m, described, searched."""
+    poses = street_laps(frames, lap_frames=400, step_m=3.6)
+    world = SimulatedWorld(poses, 7)
+    vectors = SimulatedDescriptor(world, scale_m=12.0).describe(
+        np.zeros(0, np.uint8), indices=np.arange(frames)
+    )
+    centres = poses[:, :3, 3]
+    return centres, hits_of(vectors, centres, folder)
+
+
+def choose(hits: list[FrameHits], options: CandidateOptions = OPTIONS) -> list[list[LoopCandidate]]:
+    candidates, chosen = LoopCandidates(options), []
+    for one in hits:
+        candidates.add(one)
+        chosen.append(list(candidates.decide()))
+    return [*chosen, list(candidates.finish())]
+
+
+def test_a_second_lap_is_found_and_little_else(tmp_path: Path) -> None:
+    centres, hits = laps(700, tmp_path)
+    chosen = [one for group in choose(hits) for one in group]
+    distances = [np.linalg.norm(centres[one.later] - centres[one.earlier]) for one in chosen]
+    assert 5 <= len(chosen) <= 0.4 * len(hits)
+    right = np.array(distances) < 20
+    assert np.sum(~right) <= 1
+    later = np.sort(np.array([one.later for one in chosen])[right])
+    assert later[0] < 480
+    assert later[-1] > 620
+    assert np.diff(later).max() <= 120  # spread over the revisit
+    assert all(one.similarity > one.threshold and one.support >= 2 for one in chosen)
+
+
+def test_without_a_revisit_next_to_nothing_is_proposed(tmp_path: Path) -> None:
+    _, hits = laps(380, tmp_path)
+    assert sum(map(len, choose(hits))) <= 1
+
+
+def test_a_longer_video_does_not_change_what_was_decided(tmp_path: Path) -> None:
+    _, hits = laps(700, tmp_path)
+    assert choose(hits[:18])[:18] == choose(hits)[:18]
+    assert any(choose(hits)[:18])  # the second lap has begun
+
+
+def test_the_threshold_follows_the_descriptors(tmp_path: Path) -> None:
+    """Similarities squeezed towards 1, as other networks have them, give the same candidates."""
+    _, hits = laps(700, tmp_path)
+
+    def squeezed(values: np.ndarray) -> np.ndarray:
+        return (0.8 + 0.15 * values).astype(np.float32)
+
+    others = [
+        FrameHits(
+            frames=one.frames,
+            matches=one.matches,
+            similarities=squeezed(one.similarities),
+            unrelated=squeezed(one.unrelated),
+            consecutive=squeezed(one.consecutive),
+        )
+        for one in hits
+    ]
+    plain = {(one.later, one.earlier) for group in choose(hits) for one in group}
+    other = {(one.later, one.earlier) for group in choose(others) for one in group}
+    assert len(plain & other) >= 0.7 * len(plain)
+
+
+@pytest.mark.parametrize("per_100_chunks", [8.0, 20.0, 200.0])
+def test_the_budget_holds_after_every_chunk(per_100_chunks: float, tmp_path: Path) -> None:
+    _, hits = laps(700, tmp_path)
+    options = CandidateOptions(spacing=15, per_100_chunks=per_100_chunks)
+    spent = np.cumsum([len(group) for group in choose(hits, options)])
+    earned = per_100_chunks / 100 * np.minimum(np.arange(1, len(spent) + 1), len(hits))
+    assert (spent <= earned + 1e-9).all()
+    assert spent[-1] > 0
+
+
+def single_hit(frame: int, match: int, similarity: float) -> FrameHits:
+    return FrameHits(
+        frames=np.array([frame]),
+        matches=np.array([[match]]),
+        similarities=np.array([[similarity]], np.float32),
+        unrelated=np.random.default_rng(frame).normal(0, 0.05, (1, 50)).astype(np.float32),
+        consecutive=np.array([0.9], np.float32),
+    )
+
+
+def propose(*hits: FrameHits) -> list[tuple[int, int, int]]:
+    candidates = LoopCandidates(CandidateOptions(spacing=10))
+    for frame in range(400, 410):
+        candidates.add(single_hit(frame, 0, 0.0))
+    for hit in hits:
+        candidates.add(hit)
+    found = (*candidates.decide(new_chunks=20), *candidates.finish())
+    return [(one.later, one.earlier, one.support) for one in found]
+
+
+def test_a_hit_without_agreeing_neighbours_is_no_candidate() -> None:
+    assert propose(single_hit(500, 100, 0.8)) == []
+    assert propose(single_hit(500, 100, 0.8), single_hit(501, 300, 0.7)) == []
+    assert propose(single_hit(500, 100, 0.8), single_hit(503, 98, 0.7)) == [(500, 100, 2)]
+
+
+def test_consecutive_hits_are_one_candidate_the_best() -> None:
+    run = [single_hit(500 + n, 100 + n, 0.6 + (0.2 if n == 4 else 0)) for n in range(9)]
+    assert propose(*run) == [(504, 104, 9)]
+
+
+def test_too_few_samples_decide_nothing() -> None:
+    candidates = LoopCandidates(CandidateOptions(spacing=10))
+    candidates.add(single_hit(500, 100, 0.9))
+    assert candidates.threshold == np.inf
+    assert candidates.finish() == ()
+
+
+def test_suppression_keeps_local_maxima() -> None:
+    later, earlier = np.array([100, 104, 100, 130, 112]), np.array([10, 12, 40, 10, 10])
+    assert suppress(later, earlier, radius=10, taken=NONE).tolist() == [0, 2, 3, 4]
+    assert suppress(later, earlier, radius=10, taken=np.array([[101, 41]])).tolist() == [0, 3, 4]
+
+
+def test_the_choice_is_spread_and_prefers_the_convincing() -> None:
+    later = np.array([100, 112, 300, 124, 900])
+    chosen = spread_choice(later, later - 90, 4, first=4, spacing=10, taken=NONE)
+    assert chosen.tolist() == [0, 2, 3, 1]
+    assert spread_choice(later, later - 90, 2, first=4, spacing=10, taken=NONE).tolist() == [0, 2]
+    assert spread_choice(later, later - 90, 9, first=4, spacing=10, taken=NONE).tolist() == [0, 2, 3, 1, 4]
