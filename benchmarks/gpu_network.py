@@ -54,13 +54,12 @@ from da3stream.estimation.memory import (  # noqa: E402
     CONTEXT_BYTES,
     FRAGMENTATION,
     LIBRARY_BYTES,
-    ON_GPU,
     ForwardMemory,
     forward_memory,
     plan_forward,
 )
 from da3stream.transformer import PATCH_PX  # noqa: E402
-from da3stream.transformer.execution import Execution, trunk_dtype_for  # noqa: E402
+from da3stream.transformer.execution import ON_GPU, Execution, trunk_dtype_for  # noqa: E402
 from tests.estimation.da3.golden import FOLDER, relative_error  # noqa: E402
 from tests.estimation.da3.networks import errors, result_for  # noqa: E402
 

@@ -30,8 +30,9 @@ def command(model: str, vram: str, size: str, resolution: int, pose_head: str, a
     """
     from da3stream.errors import ConfigError
     from da3stream.estimation.da3.catalogue import find_model, model_names
-    from da3stream.estimation.memory import ON_GPU, forward_memory, plan_forward
+    from da3stream.estimation.memory import forward_memory, plan_forward
     from da3stream.imaging import processing_size
+    from da3stream.transformer.execution import ON_GPU
 
     known = find_model(model)
     if known is None or not known.has_poses:

@@ -30,7 +30,7 @@ from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.loading import shaped_network
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
-from da3stream.transformer.execution import Execution
+from da3stream.transformer.execution import ON_GPU, Execution
 
 ALLOCATION_BYTES = 512
 """The caching allocator of CUDA rounds up to this."""
@@ -45,10 +45,6 @@ SHORTEST = 3
 """Frames of the shortest chunk."""
 PACKAGE = str(Path(da3stream.__file__).parent)
 Place = tuple[Any, ...]
-
-
-ON_GPU = Execution(views=8, head_views=4, heads=8)
-"""Where a plan begins: large enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,15 @@ def pieces(total: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, total))
 
 
+ON_GPU = Execution(views=8, head_views=4, heads=8)
+"""Large enough to keep a GPU busy; a plan of its memory begins here."""
+
+
+def execution_for(device: torch.device | str) -> Execution:
+    """How the work is cut on a device unless somebody knows better."""
+    return ON_GPU if torch.device(device).type == "cuda" else Execution()
+
+
 def trunk_dtype_for(device: torch.device | str) -> torch.dtype:
     """bfloat16 on GPUs that have it, else float16 on GPUs; float32 on the CPU."""
     if torch.device(device).type != "cuda":

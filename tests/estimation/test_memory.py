@@ -14,14 +14,13 @@ from da3stream.estimation.memory import (
     CONTEXT_BYTES,
     FRAGMENTATION,
     LIBRARY_BYTES,
-    ON_GPU,
     ForwardMemory,
     LiveBytes,
     forward_memory,
     fused_shapes,
     plan_forward,
 )
-from da3stream.transformer.execution import Execution
+from da3stream.transformer.execution import ON_GPU, Execution
 
 SIZE = (504, 280)
 CUTS = [Execution(), Execution(views=2, head_views=1, heads=2), Execution(views=8, head_views=4)]

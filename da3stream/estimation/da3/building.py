@@ -15,7 +15,6 @@ from da3stream.estimation.da3.loading import load_network
 from da3stream.estimation.da3.metric_scale import MetricScaledEstimator
 from da3stream.estimation.da3.single_view_network import SingleViewNetwork
 from da3stream.estimation.da3.weights import resolve_weights
-from da3stream.estimation.memory import ON_GPU
 from da3stream.transformer.attention import attention_named
 from da3stream.transformer.execution import trunk_dtype_for
 from da3stream.transformer.seeded_weights import seed_of
@@ -80,8 +79,6 @@ def build_metric(
     network = load_network(model, weights=weights, device=device, notify=notify)
     if not isinstance(network, SingleViewNetwork):
         raise ConfigError("this model knows no metres", got=model, expected="da3metric-large")
-    if device.type == "cuda":
-        network.execution = ON_GPU
     return MetricScaledEstimator(estimator, network, device=device, weights=_identity(model, weights))
 
 

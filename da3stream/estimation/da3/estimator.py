@@ -32,7 +32,7 @@ from da3stream.estimation.da3.raw_geometry import (
     with_usable_depth,
 )
 from da3stream.estimation.da3.sky import is_ground
-from da3stream.estimation.memory import ON_GPU, forward_memory, plan_forward
+from da3stream.estimation.memory import forward_memory, plan_forward
 from da3stream.scene import KnownCameras, Prediction
 from da3stream.transformer.execution import Execution, trunk_dtype_for
 
@@ -109,7 +109,7 @@ class DA3Estimator:
         """
         if self._budget_bytes is None:
             return None
-        first = ON_GPU if self._device.type == "cuda" else self._network.execution
+        first = self._network.execution
         beside = self._beside_bytes(image_size, first)
         plan = plan_forward(
             self._network.config.name,

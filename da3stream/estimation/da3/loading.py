@@ -13,7 +13,7 @@ from da3stream.errors import WeightsError
 from da3stream.estimation.da3.checkpoint import empty_network, load_checkpoint
 from da3stream.estimation.da3.network import Network
 from da3stream.estimation.da3.weights import WeightsLocation, resolve_weights
-from da3stream.transformer.execution import trunk_dtype_for
+from da3stream.transformer.execution import execution_for, trunk_dtype_for
 from da3stream.transformer.filling import DtypeRule, fill_network
 from da3stream.transformer.seeded_weights import SeededTensors, seed_of
 
@@ -53,6 +53,7 @@ def load_network(
     dtype = trunk_dtype_for(device) if trunk_dtype is None else trunk_dtype
     rule = _rule(dtype)
     network, skipped = _trimmed_network(model, with_rays, with_gaussians)
+    network.execution = execution_for(device)
     seed = seed_of(weights)
     if seed is not None:
         names = list(network.state_dict())
