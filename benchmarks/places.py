@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 
 from da3stream.evaluation import load_trajectory
 from da3stream.imaging import resize_for_processing
-from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidate, LoopCandidates
+from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidates
 from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
 from da3stream.place.index import PlaceIndex
 from da3stream.place.vlad import VladDescriptor
 from da3stream.place.vocabulary import VladVocabulary
+from da3stream.scene import LoopCandidate
 from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedWorld
 
 SHARED = Path(os.environ.get("DA3STREAM_SHARED", Path(__file__).resolve().parents[2] / "shared"))

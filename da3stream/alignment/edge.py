@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from da3stream.geometry import registration, rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Submap, SubmapEdge
+from da3stream.scene import EdgeKind, Submap, SubmapEdge
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class _SharedFrames:
     """(N,) which shared frame a point belongs to."""
 
 
-def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
+def align_submaps(a: Submap, b: Submap, kind: EdgeKind = "overlap") -> SubmapEdge:
     """Measure a_from_b on the same pixels of the shared frames.
 
     The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away,
@@ -70,8 +70,8 @@ def align_submaps(a: Submap, b: Submap) -> SubmapEdge:
             initial=initial,
         )
         if fit.inlier_ratio >= MIN_INLIER_RATIO:
-            return _edge_from_points(a, b, shared, fit, ratios)
-    return _edge_from_poses(a, b, shared, initial, ratios)
+            return _edge_from_points(a, b, kind, shared, fit, ratios)
+    return _edge_from_poses(a, b, kind, shared, initial, ratios)
 
 
 def _collect(a: Submap, b: Submap) -> _SharedFrames:
@@ -170,7 +170,12 @@ def _from_poses(shared: _SharedFrames, scale: float) -> Sim3:
 
 
 def _edge_from_points(
-    a: Submap, b: Submap, shared: _SharedFrames, fit: registration.RobustFit, ratios: Array
+    a: Submap,
+    b: Submap,
+    kind: EdgeKind,
+    shared: _SharedFrames,
+    fit: registration.RobustFit,
+    ratios: Array,
 ) -> SubmapEdge:
     information = registration.fit_information(
         shared.points_b,
@@ -186,14 +191,16 @@ def _edge_from_points(
         "inlier_ratio": fit.inlier_ratio,
         "iterations": fit.iterations,
     }
-    return _edge(a, b, shared, fit.a_from_b, information, ratios, evidence)
+    return _edge(a, b, kind, shared, fit.a_from_b, information, ratios, evidence)
 
 
-def _edge_from_poses(a: Submap, b: Submap, shared: _SharedFrames, fit: Sim3, ratios: Array) -> SubmapEdge:
+def _edge_from_poses(
+    a: Submap, b: Submap, kind: EdgeKind, shared: _SharedFrames, fit: Sim3, ratios: Array
+) -> SubmapEdge:
     unit = _typical_depth(b.depth[b.rows(shared.frames)]) or _spread(shared.poses_b) or 1.0
     sigma = np.array([1.0, 1.0, 1.0, unit, unit, unit, 1.0]) * POSES_ONLY_RELATIVE_SIGMA
     evidence = {"method": "poses", "points": len(shared.points_a)}
-    return _edge(a, b, shared, fit, np.diag(1.0 / np.square(sigma)), ratios, evidence)
+    return _edge(a, b, kind, shared, fit, np.diag(1.0 / np.square(sigma)), ratios, evidence)
 
 
 def _typical_depth(depth: NDArray[np.float32]) -> float:
@@ -205,6 +212,7 @@ def _typical_depth(depth: NDArray[np.float32]) -> float:
 def _edge(
     a: Submap,
     b: Submap,
+    kind: EdgeKind,
     shared: _SharedFrames,
     fit: Sim3,
     information: Array,
@@ -216,5 +224,6 @@ def _edge(
         b=b.chunk.index,
         a_from_b=fit,
         information=information,
+        kind=kind,
         evidence={**evidence, "frames": list(shared.frames), "depth_ratios": [float(r) for r in ratios]},
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.loop_closure.similarity import Histogram, loop_threshold
+from da3stream.scene import LoopCandidate
 
 _SPREAD_RADII = (8, 4, 2, 1)
 """Candidates are chosen far apart first, then closer together, in units of the spacing."""
@@ -54,19 +55,6 @@ class FrameHits:
     """(M, s) similarities to frames spread over the past; NaN where there are fewer than s."""
     consecutive: NDArray[np.float32]
     """(M,) similarity to the frame before; NaN for the first."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoopCandidate:
-    """Two frames that probably show the same place."""
-
-    later: int
-    earlier: int
-    similarity: float
-    threshold: float
-    """What the similarity had to exceed when the pair was chosen."""
-    support: int
-    """Frames near `later` with a hit near `earlier`, itself included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

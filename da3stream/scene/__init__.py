@@ -3,20 +3,27 @@
 from da3stream.scene.block import FrameBlock
 from da3stream.scene.chunk import Chunk, ChunkSizes
 from da3stream.scene.frame import Frame
-from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
+from da3stream.scene.loop import LoopCandidate, LoopClosure
+from da3stream.scene.pose_graph import EdgeKind, PoseGraph, SubmapEdge
 from da3stream.scene.prediction import KnownCameras, Prediction
 from da3stream.scene.submap import Submap
+from da3stream.scene.submap_cameras import PlacedCameras, SubmapCameras
 from da3stream.scene.trajectory import Trajectory
 
 __all__ = [
     "Chunk",
     "ChunkSizes",
+    "EdgeKind",
     "Frame",
     "FrameBlock",
     "KnownCameras",
+    "LoopCandidate",
+    "LoopClosure",
+    "PlacedCameras",
     "PoseGraph",
     "Prediction",
     "Submap",
+    "SubmapCameras",
     "SubmapEdge",
     "Trajectory",
 ]

@@ -10,13 +10,13 @@ import pytest
 from da3stream.loop_closure.candidates import (
     CandidateOptions,
     FrameHits,
-    LoopCandidate,
     LoopCandidates,
     spread_choice,
     suppress,
 )
 from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
 from da3stream.place.index import PlaceIndex
+from da3stream.scene import LoopCandidate
 from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedWorld
 from da3stream.synthetic.paths import street_laps
 
