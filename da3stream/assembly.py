@@ -9,22 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.geometry import rigid3
-from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk
+from da3stream.scene import PlacedCameras
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class PlacedSubmap:
-    """The cameras of a fine submap and where it lies; no pixels."""
-
-    chunk: Chunk
-    world_from_submap: Sim3
-    cam_from_submap: Array
-    """(N, 3, 4), rows as in `chunk.frames`."""
-    depth_ratio: Mapping[int, float]
-    """Frame index -> its depth in the submap that owns it over its depth here, for the context frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -37,7 +24,7 @@ class AssembledCameras:
     """(M,) world units per unit of the owner's depth."""
 
 
-def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> AssembledCameras:
+def assemble(frames: Sequence[int], submaps: Iterable[PlacedCameras]) -> AssembledCameras:
     """Blend what the submaps say of each frame.
 
     Each submap speaks for its frames with a weight that falls linearly towards those ends of its chunk where
@@ -46,7 +33,8 @@ def assemble(frames: Sequence[int], submaps: Iterable[PlacedSubmap]) -> Assemble
 
     Args:
         frames: M frame indices.
-        submaps: every fine submap that contains one of them, in chunk order.
+        submaps: every fine submap that contains one of them, in chunk order. `depth_scale` is per unit of
+            the depth in the submap that owns the frame.
 
     Raises:
         KeyError: a frame lies in none of the submaps.
@@ -91,16 +79,14 @@ class _Voice:
     """(K,) world units per unit of the owner's depth."""
 
 
-def _voice(submap: PlacedSubmap, row_of: Mapping[int, int]) -> _Voice:
+def _voice(submap: PlacedCameras, row_of: Mapping[int, int]) -> _Voice:
     frames = submap.chunk.frames
     own = np.array([row for row, frame in enumerate(frames) if frame in row_of], dtype=np.intp)
     from_start = own.astype(np.float64) + 0.5
-    submap_from_cam = rigid3.invert(rigid3.to_4x4(submap.cam_from_submap[own]))
-    ratio = np.array([submap.depth_ratio.get(frames[row], 1.0) for row in own])
     return _Voice(
         row=np.array([row_of[frames[row]] for row in own], dtype=np.intp),
         fade_in=from_start if submap.chunk.context else np.full(len(own), float(len(frames))),
         fade_out=len(frames) - from_start,
-        world_from_cam=submap.world_from_submap.move_pose(submap_from_cam),
-        depth_scale=float(submap.world_from_submap.scale) / ratio,
+        world_from_cam=submap.world_from_cam[own],
+        depth_scale=submap.depth_scale[own],
     )

@@ -1,4 +1,4 @@
-"""Which frames form the next chunk: a window that slides over the frames as they arrive."""
+"""Which frames form the next chunk: windows that slide over the frames as they arrive, at two scales."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from da3stream.scene import Chunk, ChunkSizes, Frame
+
+SHORTEST_COARSE_CHUNK = 8
+"""Frames; a shorter one spans little more than the fine chunks do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,43 +34,83 @@ class Chunker:
     is.
     """
 
-    def __init__(self, frames: Iterable[Frame], sizes_of: Callable[[int, Frame], ChunkSizes]) -> None:
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        sizes_of: Callable[[int, Frame], ChunkSizes],
+        next_index: Callable[[], int],
+    ) -> None:
         """Start with the first chunk.
 
         Args:
             frames: of the whole video, in order.
             sizes_of: called with the index of each chunk and the first frame that is new in it.
+            next_index: the number of chunks of all kinds so far.
         """
         self._frames = iter(frames)
-        self._sizes_of = sizes_of
+        self._sizes_of, self._next_index = sizes_of, next_index
         self._context: tuple[Frame, ...] = ()
-        self._index = 0
 
     def __iter__(self) -> Iterator[LoadedChunk]:
         return self
 
     def __next__(self) -> LoadedChunk:
-        new = [next(self._frames)]
-        sizes = self._sizes_of(self._index, new[0])
+        new, index = [next(self._frames)], self._next_index()
+        sizes = self._sizes_of(index, new[0])
         wanted = sizes.size - len(self._context[-sizes.overlap :])
         while len(new) < wanted and (frame := next(self._frames, None)) is not None:
             new.append(frame)
         # Only the last chunk can have fewer.
         reach = sizes.overlap if len(new) == wanted else max(sizes.overlap, sizes.overlap + 2 - len(new))
-        loaded = _load(self._index, self._context[-reach:], new)
+        loaded = _load(index, self._context[-reach:], new)
         self._context = (*self._context, *new)[-(sizes.overlap + 1) :]
-        self._index += 1
         return loaded
 
     def give_back(self, loaded: LoadedChunk) -> None:
-        """Take the chunk that came last apart; the next one has its index and begins with its new frames."""
+        """Take the chunk that came last apart; the next one begins with its new frames."""
         self._frames = chain(loaded.new_frames, self._frames)
         self._context = loaded.frames[: len(loaded.chunk.context)]
-        self._index = loaded.chunk.index
+
+
+class CoarseWindows:
+    """Chunks over every s-th frame: they span several fine ones and tie them together.
+
+    Each has as many frames as a fine chunk and shares half of them with the one before.
+    """
+
+    def __init__(self, stride: int) -> None:
+        """Windows over frames 0, s, 2 s, ..."""
+        self.stride = stride
+        self._start = self._covered = 0
+
+    def complete(self, frames: int, size: int) -> Iterator[tuple[int, ...]]:
+        """The windows of `size` that the first `frames` frames have filled since the last call."""
+        while self._start + size <= self._rows(frames):
+            yield self._window(self._start, self._start + size)
+            self._start += size // 2
+
+    def rest(self, frames: int, size: int) -> Iterator[tuple[int, ...]]:
+        """At the end of a video of `frames` frames: a last window over what none has covered."""
+        rows = self._rows(frames)
+        if rows - self._covered >= max(1, size // 8) and rows >= SHORTEST_COARSE_CHUNK:
+            yield self._window(max(0, rows - size), rows)
+
+    def _rows(self, frames: int) -> int:
+        return -(-frames // self.stride)
+
+    def _window(self, start: int, stop: int) -> tuple[int, ...]:
+        self._covered = stop
+        return tuple(row * self.stride for row in range(start, stop))
+
+
+def window_around(frame: int, size: int, frames: int) -> tuple[int, ...]:
+    """`size` consecutive frames around one, all of the first `frames` frames."""
+    start = max(0, min(frame - size // 2, frames - size))
+    return tuple(range(start, min(start + size, frames)))
 
 
 def count_chunks(frames: int, sizes: ChunkSizes) -> int:
-    """Number of chunks that `frames` frames make."""
+    """Number of fine chunks that `frames` frames make."""
     step = sizes.size - sizes.overlap
     return 0 if frames == 0 else 1 + max(0, -(-(frames - sizes.size) // step))
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from da3stream.geometry import registration, rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import EdgeKind, Submap, SubmapEdge
+from da3stream.scene import Submap, SubmapEdge
+from da3stream.scene.pose_graph import EdgeKind
 
 Array = NDArray[np.float64]
 

@@ -12,22 +12,30 @@ from da3stream.config import EstimationConfig
 from da3stream.errors import EstimationError
 from da3stream.geometry.camera import rescale_intrinsics
 from da3stream.place.base import PlaceDescriptor
-from da3stream.scene import Frame, KnownCameras, Prediction
+from da3stream.scene import KnownCameras, Prediction
 
 
 def known_cameras_for(
-    frames: Sequence[Frame], config: EstimationConfig, settled: NDArray[np.float64] | None
+    original_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    config: EstimationConfig,
+    settled: NDArray[np.float64] | None,
 ) -> KnownCameras | None:
-    """The user's intrinsics at processing resolution, else those that an earlier chunk settled, else None."""
+    """The user's intrinsics at processing resolution, else those that an earlier chunk settled, else None.
+
+    Args:
+        original_sizes: (width, height) in pixels of the user's images, of N frames.
+        image_size: (width, height) at processing resolution, of all of them.
+        config: holds the user's intrinsics.
+        settled: (3, 3) in pixels at processing resolution.
+    """
     if config.intrinsics is not None:
         fx, fy, cx, cy = config.intrinsics
         original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-        matrices = [
-            rescale_intrinsics(original, frame.original_size or frame.size, frame.size) for frame in frames
-        ]
+        matrices = [rescale_intrinsics(original, size, image_size) for size in original_sizes]
         return KnownCameras(intrinsics=np.stack(matrices))
     if settled is not None:
-        return KnownCameras(intrinsics=np.repeat(settled[None], len(frames), axis=0))
+        return KnownCameras(intrinsics=np.repeat(settled[None], len(original_sizes), axis=0))
     return None
 
 

@@ -4,7 +4,7 @@ from da3stream.scene.block import FrameBlock
 from da3stream.scene.chunk import Chunk, ChunkSizes
 from da3stream.scene.frame import Frame
 from da3stream.scene.loop import LoopCandidate, LoopClosure
-from da3stream.scene.pose_graph import EdgeKind, PoseGraph, SubmapEdge
+from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
 from da3stream.scene.prediction import KnownCameras, Prediction
 from da3stream.scene.submap import Submap
 from da3stream.scene.submap_cameras import PlacedCameras, SubmapCameras
@@ -13,7 +13,6 @@ from da3stream.scene.trajectory import Trajectory
 __all__ = [
     "Chunk",
     "ChunkSizes",
-    "EdgeKind",
     "Frame",
     "FrameBlock",
     "KnownCameras",

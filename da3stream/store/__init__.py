@@ -1,7 +1,16 @@
 """The run directory: atomic files, the journal, stored submaps and frames. Resuming lives here."""
 
 from da3stream.store.opening import RunRequest, open_existing, open_run, read_manifest
-from da3stream.store.records import ChunkRecord, PlanRecord
+from da3stream.store.records import ChunkRecord, PlanRecord, RejectedChunk
 from da3stream.store.run import Run
 
-__all__ = ["ChunkRecord", "PlanRecord", "Run", "RunRequest", "open_existing", "open_run", "read_manifest"]
+__all__ = [
+    "ChunkRecord",
+    "PlanRecord",
+    "RejectedChunk",
+    "Run",
+    "RunRequest",
+    "open_existing",
+    "open_run",
+    "read_manifest",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -26,22 +26,30 @@ def encode_frames(frames: Iterable[Frame]) -> bytes:
             )
             if not done:
                 raise StoreError(f"frame {frame.index} of size {frame.size} cannot be encoded as JPEG")
-            archive.writestr(zipfile.ZipInfo(f"{frame.index:06d}.jpg"), jpeg.tobytes())
+            archive.writestr(zipfile.ZipInfo(_name(frame.index)), jpeg.tobytes())
     return buffer.getvalue()
 
 
-def decode_frames(content: bytes) -> NDArray[np.uint8]:
-    """(M, H, W, 3) RGB images of `encode_frames`' bytes, in their order.
+def decode_frames(content: bytes, frames: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """(M, H, W, 3) RGB images of `encode_frames`' bytes.
+
+    Args:
+        content: the bytes.
+        frames: indices of the frames that are wanted; default: all, in their order.
 
     Raises:
-        RunCorruptError: the bytes are no such archive.
+        RunCorruptError: the bytes are no such archive, or a frame is not in it.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            images = [_decode(archive.read(name)) for name in archive.namelist()]
-        return np.stack(images)
-    except (zipfile.BadZipFile, ValueError, cv2.error) as error:
+            names = archive.namelist() if frames is None else [_name(frame) for frame in frames]
+            return np.stack([_decode(archive.read(name)) for name in names])
+    except (zipfile.BadZipFile, KeyError, ValueError, cv2.error) as error:
         raise RunCorruptError(f"stored frames cannot be read: {error}") from error
+
+
+def _name(frame: int) -> str:
+    return f"{frame:06d}.jpg"
 
 
 def _decode(jpeg: bytes) -> NDArray[np.uint8]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk, ChunkSizes, Frame, SubmapEdge
+from da3stream.scene import Chunk, ChunkSizes, Frame, LoopCandidate, LoopClosure, SubmapEdge
 from da3stream.store.journal import Event
 
 
@@ -153,6 +153,25 @@ class PlanRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedChunk:
+    """A chunk without new frames that joins nothing, and is therefore not stored."""
+
+    scale: int
+    frames: tuple[int, ...]
+    reason: str
+    """In words, for the report."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of its journal line."""
+        return {"scale": self.scale, "frames": list(self.frames), "reason": self.reason}
+
+    @classmethod
+    def parse(cls, event: Event) -> RejectedChunk:
+        """The record of a journal line."""
+        return cls(scale=event["scale"], frames=tuple(event["frames"]), reason=event["reason"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EndOfStream:
     """The source has ended."""
 
@@ -161,8 +180,26 @@ class EndOfStream:
     """What the source lost or repaired."""
 
 
+def loop_fields(loop: LoopClosure) -> dict[str, Any]:
+    """The fields of a loop's journal line."""
+    return {
+        **asdict(loop.candidate),
+        "chunk": loop.chunk,
+        "reason": loop.reason,
+        "evidence": dict(loop.evidence),
+    }
+
+
+def parse_loop(event: Event) -> LoopClosure:
+    """The loop of a journal line."""
+    candidate = LoopCandidate(**{part.name: event[part.name] for part in fields(LoopCandidate)})
+    return LoopClosure(
+        candidate=candidate, chunk=event["chunk"], reason=event["reason"], evidence=event["evidence"]
+    )
+
+
 def edge_fields(edge: SubmapEdge) -> dict[str, Any]:
-    """The fields of an edge's journal line."""
+    """An edge in plain JSON values."""
     return {
         "a": edge.a,
         "b": edge.b,
@@ -176,7 +213,7 @@ def edge_fields(edge: SubmapEdge) -> dict[str, Any]:
 
 
 def parse_edge(event: Event) -> SubmapEdge:
-    """The edge of a journal line."""
+    """The edge of `edge_fields`."""
     transform = Sim3(scale=event["scale"], rotation=event["rotation"], translation=event["translation"])
     return SubmapEdge(
         a=event["a"],

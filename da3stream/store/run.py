@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import RunCorruptError, RunMismatchError
-from da3stream.scene import Chunk, Frame, Prediction, Submap, SubmapEdge, Trajectory
+from da3stream.scene import (
+    Chunk,
+    Frame,
+    LoopClosure,
+    Prediction,
+    Submap,
+    SubmapCameras,
+    SubmapEdge,
+    Trajectory,
+)
 from da3stream.store.descriptor_file import decode_descriptors, encode_descriptors
 from da3stream.store.files import PendingFile, PendingFolder, RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
@@ -24,15 +33,19 @@ from da3stream.store.records import (
     EndOfStream,
     FrameTable,
     PlanRecord,
+    RejectedChunk,
     edge_fields,
     image_crc32,
+    loop_fields,
     parse_edge,
+    parse_loop,
 )
 from da3stream.store.submap_file import (
     decode_submap,
     encode_submap,
     median_positive,
     read_cameras,
+    read_image_intrinsics,
     reduce_prediction,
 )
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
@@ -51,11 +64,16 @@ class Run:
         self._journal = Journal(files)
         self.chunks: dict[int, ChunkRecord] = {}
         self.edges: dict[int, dict[int, SubmapEdge]] = {}
-        """Edges by chunk index: [later][earlier]."""
+        """Edges by chunk index: [later][earlier]. Those of a chunk are there all or not at all."""
+        self.loops: dict[tuple[int, int], LoopClosure] = {}
+        """Verified candidates by their later and earlier frame, in the order of their verification."""
+        self.rejected: dict[tuple[int, ...], RejectedChunk] = {}
+        """Chunks without new frames that were made in vain, by their frames."""
         self.plans: list[PlanRecord] = []
         """In the order in which they were made."""
         self.end_of_stream: EndOfStream | None = None
         self.outputs: set[str] = set()
+        self._owner: dict[int, int] = {}
         for event in self._journal.read():
             self._replay(event)
 
@@ -74,16 +92,19 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether everything up to the end of the source is stored, so that it need not be decoded again."""
-        return (
-            self.end_of_stream is not None
-            and all(self.is_intact(record) for record in self.chunks.values())
-            and all(index - 1 in self.edges.get(index, {}) for index in range(1, len(self.chunks)))
+        return self.end_of_stream is not None and all(
+            self.is_intact(record) for record in self.chunks.values()
         )
 
     @property
     def is_finished(self) -> bool:
         """Whether all outputs were written, and no --overwrite that was killed has begun to remove them."""
         return self.manifest["status"] == "finished" and self.files.exists(TRAJECTORY)
+
+    @property
+    def fine_chunks(self) -> list[ChunkRecord]:
+        """The chunks that own frames, in the order of their frames."""
+        return [self.chunks[index] for index in range(len(self.chunks)) if self.chunks[index].chunk.new]
 
     @property
     def typical_confidence(self) -> float:
@@ -128,13 +149,37 @@ class Run:
         record = self.chunks[index]
         return decode_submap(self._read(record, submap_path(index)), record.chunk, record.is_metric)
 
-    def cameras(self, index: int) -> dict[str, NDArray[np.float64]]:
-        """`cam_from_submap` and `image_intrinsics` of a stored submap, without its pixels."""
-        return read_cameras(self.files.path(submap_path(index)))
+    def cameras(self, index: int) -> SubmapCameras:
+        """The cameras of a stored submap, without reading its pixels."""
+        return read_cameras(self.files.path(submap_path(index)), self.chunks[index].chunk)
+
+    def image_intrinsics(self, index: int) -> NDArray[np.float64]:
+        """(N, 3, 3) of all frames of a chunk, in pixels of the processing-resolution images."""
+        return read_image_intrinsics(self.files.path(submap_path(index)))
 
     def images(self, index: int) -> NDArray[np.uint8]:
         """(M, H, W, 3) RGB images of the frames that a chunk owns."""
         return decode_frames(self._read(self.chunks[index], frames_path(index)))
+
+    def owner(self, frame: int) -> ChunkRecord:
+        """The chunk that owns a stored frame; KeyError if it is not stored."""
+        return self.chunks[self._owner[frame]]
+
+    def images_of(self, frames: Sequence[int]) -> NDArray[np.uint8]:
+        """(K, H, W, 3) RGB images of any stored frames, as their JPEGs have them."""
+        wanted: dict[int, list[int]] = {}
+        for frame in frames:
+            wanted.setdefault(self._owner[frame], []).append(frame)
+        image_of: dict[int, NDArray[np.uint8]] = {}
+        for index, owned in wanted.items():
+            content = self._read(self.chunks[index], frames_path(index))
+            image_of.update(zip(owned, decode_frames(content, owned), strict=True))
+        return np.stack([image_of[frame] for frame in frames])
+
+    def preview(self, chunk: Chunk, prediction: Prediction, image_size: tuple[int, int]) -> Submap:
+        """The submap that a later reader would see if the prediction were stored."""
+        reduced = reduce_prediction(chunk, prediction, image_size)
+        return decode_submap(encode_submap(reduced), chunk, prediction.is_metric)
 
     def full_depth(self, index: int) -> FullDepth | None:
         """Full-size depth of the frames that a chunk owns, if it was kept."""
@@ -156,20 +201,27 @@ class Run:
         new_frames: Sequence[Frame],
         prediction: Prediction,
         *,
+        image_size: tuple[int, int],
         keep_full: bool,
         descriptors: NDArray[np.float32] | None = None,
     ) -> Submap:
         """Store a prediction, and the (M, dim) place descriptors of the new frames if there are any.
 
+        Args:
+            chunk: what was reconstructed.
+            new_frames: the frames that it owns; none of a coarse or loop chunk.
+            prediction: of all its frames.
+            image_size: (width, height) in pixels at processing resolution.
+            keep_full: store full-size depth of the new frames, too.
+            descriptors: of the new frames.
+
         Returns the submap as a later reader will see it.
         """
-        image_size = new_frames[0].size
         submap = reduce_prediction(chunk, prediction, image_size)
-        contents = {
-            submap_path(chunk.index): encode_submap(submap),
-            frames_path(chunk.index): encode_frames(new_frames),
-        }
-        if keep_full:
+        contents = {submap_path(chunk.index): encode_submap(submap)}
+        if new_frames:
+            contents[frames_path(chunk.index)] = encode_frames(new_frames)
+        if keep_full and new_frames:
             contents[full_depth_path(chunk.index)] = encode_full_depth(prediction, len(chunk.context))
         if descriptors is not None:
             contents[descriptors_path(chunk.index)] = encode_descriptors(descriptors)
@@ -194,13 +246,23 @@ class Run:
         self._journal.append("plan", **plan.fields())
         self.plans.append(plan)
 
-    def put_edge(self, edge: SubmapEdge) -> None:
-        """Record a measured edge."""
-        self._journal.append("edge", **edge_fields(edge))
-        self.edges.setdefault(edge.b, {})[edge.a] = edge
+    def put_edges(self, chunk: int, edges: Sequence[SubmapEdge]) -> None:
+        """Record all edges of a chunk to earlier ones."""
+        self._journal.append("edges", chunk=chunk, edges=[edge_fields(edge) for edge in edges])
+        self.edges[chunk] = {edge.a: edge for edge in edges}
+
+    def put_loop(self, loop: LoopClosure) -> None:
+        """Record what became of a candidate."""
+        self._journal.append("loop", **loop_fields(loop))
+        self._adopt_loop(loop)
+
+    def put_rejected(self, rejected: RejectedChunk) -> None:
+        """Record that a chunk without new frames was made in vain."""
+        self._journal.append("rejected_chunk", **rejected.fields())
+        self.rejected[rejected.frames] = rejected
 
     def end_stream(self, frames: int, warnings: Sequence[str]) -> None:
-        """Record that the source has ended."""
+        """Record that the source has ended and that everything that follows from its frames is stored."""
         self._journal.append("end_of_stream", frames=frames, warnings=list(warnings))
         self.end_of_stream = EndOfStream(frames=frames, warnings=tuple(warnings))
 
@@ -235,13 +297,20 @@ class Run:
     # Inside ---------------------------------------------------------------------------------
 
     def _adopt(self, record: ChunkRecord) -> None:
-        """A chunk that is made anew has a frame and scale of its own; edges to the old one mean nothing."""
+        """A chunk that is made anew has a frame and scale of its own; edges to the old one mean nothing.
+
+        All edges of the chunks that had one to it are measured again.
+        """
         index = record.chunk.index
         if index in self.chunks:
-            self.edges.pop(index, None)
-            for edges in self.edges.values():
-                edges.pop(index, None)
+            self.end_of_stream = None
+            for later in [index, *(b for b, edges in self.edges.items() if index in edges)]:
+                self.edges.pop(later, None)
         self.chunks[index] = record
+        self._owner.update(dict.fromkeys(record.chunk.new, index))
+
+    def _adopt_loop(self, loop: LoopClosure) -> None:
+        self.loops[loop.candidate.later, loop.candidate.earlier] = loop
 
     def _announce(self, path: str) -> None:
         """Outputs are journaled before they appear, so that --overwrite knows what is ours."""
@@ -262,9 +331,14 @@ class Run:
         match event["event"]:
             case "chunk":
                 self._adopt(ChunkRecord.parse(event))
-            case "edge":
-                edge = parse_edge(event)
-                self.edges.setdefault(edge.b, {})[edge.a] = edge
+            case "edges":
+                edges = [parse_edge(fields) for fields in event["edges"]]
+                self.edges[event["chunk"]] = {edge.a: edge for edge in edges}
+            case "loop":
+                self._adopt_loop(parse_loop(event))
+            case "rejected_chunk":
+                rejected = RejectedChunk.parse(event)
+                self.rejected[rejected.frames] = rejected
             case "plan":
                 self.plans.append(PlanRecord.parse(event))
             case "end_of_stream":

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from da3stream.errors import RunCorruptError
 from da3stream.geometry.camera import rescale_intrinsics, subsample_intrinsics
-from da3stream.scene import Chunk, Prediction, Submap
+from da3stream.scene import Chunk, Prediction, Submap, SubmapCameras
 
 REDUCTION = 3
 
@@ -104,14 +104,24 @@ def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:
         raise RunCorruptError(f"the stored submap {chunk.index} cannot be read: {error}") from error
 
 
-def read_cameras(path: Path) -> dict[str, NDArray[np.float64]]:
-    """`cam_from_submap` and `image_intrinsics` of a stored submap, without reading its pixels.
+def read_cameras(path: Path, chunk: Chunk) -> SubmapCameras:
+    """The cameras of a stored submap, without reading its pixels.
 
     Raises:
         RunCorruptError: the file cannot be read.
     """
+    cam_from_submap, units = _tensors(path, "cam_from_submap", "units")
+    return SubmapCameras(chunk=chunk, cam_from_submap=cam_from_submap, typical_depth=float(units[0]))
+
+
+def read_image_intrinsics(path: Path) -> NDArray[np.float64]:
+    """(N, 3, 3) `image_intrinsics` of a stored submap. RunCorruptError if the file cannot be read."""
+    return _tensors(path, "image_intrinsics")[0]
+
+
+def _tensors(path: Path, *names: str) -> list[NDArray[np.float64]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in ("cam_from_submap", "image_intrinsics")}
+            return [file.get_tensor(name) for name in names]
     except (SafetensorError, OSError) as error:
         raise RunCorruptError(f"the stored submap {path.name} cannot be read: {error}") from error

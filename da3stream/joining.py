@@ -1,0 +1,182 @@
+"""How chunks are joined: edges to earlier submaps, and chunks that are made for nothing but edges.
+
+A bridge is a chunk that owns no frame. A coarse one ties several fine chunks together over a long baseline;
+a loop joins two places that look alike. It is made from stored images, and kept only if what it says of the
+submaps that it would join can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from da3stream.alignment import align_submaps
+from da3stream.chunking import window_around
+from da3stream.errors import EstimationError
+from da3stream.loop_closure.verification import Places, problem_of_edge, verify_loop
+from da3stream.making import ChunkMaker
+from da3stream.measuring import StageTimes
+from da3stream.scene import Chunk, LoopCandidate, LoopClosure, Prediction, Submap, SubmapEdge
+from da3stream.scene.pose_graph import EdgeKind
+from da3stream.store import RejectedChunk, Run
+
+MIN_SHARED_FRAMES = 4
+"""Submaps that share fewer are not joined, unless they follow each other."""
+MIN_COARSE_EDGES = 2
+"""A coarse chunk ties submaps together; with one alone it ties nothing."""
+MIN_WINDOW = 4
+WINDOWS_PER_CHUNK = 5
+"""A loop has so many times fewer frames of each place than a chunk."""
+
+
+class Joiner:
+    """Measures and stores the edges of every new chunk, and makes the bridges."""
+
+    def __init__(self, run: Run, maker: ChunkMaker, times: StageTimes) -> None:
+        self._run, self._maker, self._times = run, maker, times
+        self._chunks_with: dict[int, list[int]] = {}
+        self._inlier_ratios: list[float] = []
+        self._previous_fine: int | None = None
+        self.chunks = 0
+        """Number of chunks so far, bridges included."""
+        self.frames = 0
+        """Number of frames that they own."""
+
+    def add(self, submap: Submap) -> None:
+        """Join a fine chunk to the one before and to the bridges that share frames with it."""
+        index = submap.chunk.index
+        if self._previous_fine is not None:
+            if index not in self._run.edges:
+                self._run.put_edges(index, self._measure(submap))
+            evidence = self._run.edges[index][self._previous_fine].evidence
+            self._inlier_ratios.append(evidence.get("inlier_ratio", 0.0))
+        self._previous_fine = index
+        self._adopt(submap.chunk)
+
+    def coarse(self, frames: tuple[int, ...], stride: int) -> str | None:
+        """Make a coarse chunk of these frames. Returns why it is of no use, None if it was kept."""
+        if frames in self._run.rejected:
+            return self._run.rejected[frames].reason
+        chunk = Chunk(index=self.chunks, scale=stride, context=frames, new=())
+        if self._is_stored(chunk):
+            self._adopt(chunk)
+            return None
+        bridge = self._bridge(chunk)
+        reason = bridge if isinstance(bridge, str) else self._problem_of_coarse(bridge)
+        if isinstance(bridge, str) or reason is not None:
+            self._run.put_rejected(RejectedChunk(scale=stride, frames=frames, reason=str(reason)))
+            return reason
+        self._keep(bridge)
+        return None
+
+    def loop(self, candidate: LoopCandidate, chunk_size: int) -> LoopClosure:
+        """Verify a candidate with frames of both places, a fifth of the chunk size of each."""
+        window = max(MIN_WINDOW, chunk_size // WINDOWS_PER_CHUNK)
+        places = Places(
+            earlier=window_around(candidate.earlier, window, self.frames),
+            later=window_around(candidate.later, window, self.frames),
+        )
+        chunk = Chunk(index=self.chunks, context=places.earlier + places.later, new=())
+        known = self._run.loops.get((candidate.later, candidate.earlier))
+        if known is not None and known.is_accepted and self._is_stored(chunk):
+            self._adopt(chunk)
+        if known is None or (known.is_accepted and not self._is_stored(chunk)):
+            known = self._verify(candidate, places, chunk)
+            self._run.put_loop(known)
+        return known
+
+    def _verify(self, candidate: LoopCandidate, places: Places, chunk: Chunk) -> LoopClosure:
+        bridge = self._bridge(chunk)
+        if isinstance(bridge, str):
+            return LoopClosure(candidate=candidate, chunk=None, reason=bridge)
+        joined = {edge.a for edge in bridge.edges}
+        between = [edge for b in joined for a, edge in self._run.edges.get(b, {}).items() if a in joined]
+        with self._times.stage("verification"):
+            verdict = verify_loop(
+                bridge.submap, places, bridge.edges, between, typical_inlier_ratio=self._typical_inlier_ratio
+            )
+        if verdict.reason is None:
+            self._keep(bridge)
+        return LoopClosure(
+            candidate=candidate,
+            chunk=chunk.index if verdict.reason is None else None,
+            reason=verdict.reason,
+            evidence=verdict.evidence,
+        )
+
+    def _bridge(self, chunk: Chunk) -> _Bridge | str:
+        """A bridge that is not stored yet, or why it cannot be made."""
+        try:
+            prediction = self._maker.estimate_stored(chunk)
+        except EstimationError as error:
+            return f"its frames cannot be reconstructed together: {error}"
+        submap = self._maker.preview(chunk, prediction)
+        return _Bridge(chunk=chunk, prediction=prediction, submap=submap, edges=self._measure(submap))
+
+    def _problem_of_coarse(self, bridge: _Bridge) -> str | None:
+        problems = [self._problem(edge) for edge in bridge.edges]
+        if problems.count(None) >= MIN_COARSE_EDGES:
+            return None
+        return next((problem for problem in problems if problem), "it shares too few frames with others")
+
+    def _keep(self, bridge: _Bridge) -> None:
+        """Store a bridge and those of its edges that can be trusted."""
+        self._maker.store(bridge.chunk, bridge.prediction)
+        trusted = [edge for edge in bridge.edges if self._problem(edge) is None]
+        self._run.put_edges(bridge.chunk.index, trusted)
+        self._adopt(bridge.chunk)
+
+    def _measure(self, submap: Submap) -> list[SubmapEdge]:
+        """Edges to all earlier submaps that share enough frames, in their order."""
+        shared = Counter(index for frame in submap.chunk.frames for index in self._chunks_with.get(frame, ()))
+        with self._times.stage("alignment"):
+            return [
+                self._edge(index, submap)
+                for index, frames in sorted(shared.items())
+                if frames >= MIN_SHARED_FRAMES or (submap.chunk.new and index == self._previous_fine)
+            ]
+
+    def _edge(self, index: int, submap: Submap) -> SubmapEdge:
+        kinds = {_kind(self._run.chunks[index].chunk), _kind(submap.chunk)}
+        kind: EdgeKind = "loop" if "loop" in kinds else "coarse" if "coarse" in kinds else "overlap"
+        return align_submaps(self._run.submap(index), submap, kind)
+
+    def _problem(self, edge: SubmapEdge) -> str | None:
+        return problem_of_edge(edge, self._typical_inlier_ratio)
+
+    @property
+    def _typical_inlier_ratio(self) -> float:
+        return float(np.median(self._inlier_ratios)) if self._inlier_ratios else 1.0
+
+    def _is_stored(self, chunk: Chunk) -> bool:
+        record = self._run.chunks.get(chunk.index)
+        return (
+            record is not None
+            and record.chunk == chunk
+            and chunk.index in self._run.edges
+            and self._run.is_intact(record)
+        )
+
+    def _adopt(self, chunk: Chunk) -> None:
+        for frame in chunk.frames:
+            self._chunks_with.setdefault(frame, []).append(chunk.index)
+        self.chunks += 1
+        self.frames += len(chunk.new)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Bridge:
+    chunk: Chunk
+    prediction: Prediction
+    submap: Submap
+    """The prediction as it would be stored."""
+    edges: list[SubmapEdge]
+    """To earlier submaps."""
+
+
+def _kind(chunk: Chunk) -> EdgeKind:
+    if chunk.new:
+        return "overlap"
+    return "coarse" if chunk.scale > 1 else "loop"

@@ -1,0 +1,183 @@
+"""Where all submaps of a run lie in the world. Holds cameras, no pixels."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.assembly import AssembledCameras, assemble
+from da3stream.geometry import rigid3
+from da3stream.geometry.sim3 import Sim3
+from da3stream.optimisation import Placement, place
+from da3stream.scene import PlacedCameras, SubmapCameras
+from da3stream.store import Run
+
+Array = NDArray[np.float64]
+
+SAME_SCALE = 1e-9
+"""A smaller change of the logarithm of the scale is rounding."""
+
+
+class PlacedMap:
+    """All submaps of a run, or of its beginning, in the world.
+
+    A new submap is put next to the one before. `optimise` places all anew by all edges between them.
+    """
+
+    def __init__(self, run: Run, scale_prior: float | None) -> None:
+        self._run, self._scale_prior = run, scale_prior
+        self._cameras: list[SubmapCameras] = []
+        self._placed: list[PlacedCameras] = []
+        self._chain: list[Sim3] = []
+        self._chain_centres: list[Array] = []
+        self._fine: list[int] = []
+        self._first_new: list[int] = []
+        self._ratios: dict[int, Array] = {}
+        self.placement: Placement | None = None
+        """What the last optimisation said."""
+        self._is_optimal = True
+
+    @classmethod
+    def of(cls, run: Run, scale_prior: float | None) -> PlacedMap:
+        """The finished map of everything that is stored."""
+        placed = cls(run, scale_prior)
+        for index in range(len(run.chunks)):
+            placed.add(index)
+        placed.optimise()
+        placed.settle_scale()
+        return placed
+
+    def add(self, index: int) -> None:
+        """Put the next chunk's submap next to an earlier one; its edges are stored."""
+        cameras = self._run.cameras(index)
+        edges = self._run.edges.get(index, {})
+        if index == 0:
+            first = cameras.cam_from_submap[0]
+            self._chain.append(Sim3(rotation=first[:, :3], translation=first[:, 3]))
+            world_from_submap = self._chain[0]
+        else:
+            neighbour = self._fine[-1] if self._fine[-1] in edges else min(edges)
+            self._chain.append(self._chain[neighbour] @ edges[neighbour].a_from_b)
+            world_from_submap = self._local_sim3(neighbour, cameras) @ edges[neighbour].a_from_b
+        self._cameras.append(cameras)
+        self._placed.append(_moved(cameras, world_from_submap))
+        if cameras.chunk.new:
+            self._ratios[index] = self._ratios_to_owner(index)
+            self._fine.append(index)
+            self._first_new.append(cameras.chunk.new[0])
+            own = slice(len(cameras.chunk.context), None)
+            self._chain_centres.append(_moved(cameras, self._chain[-1]).world_from_cam[own, :3, 3])
+        self._is_optimal &= len(edges) <= 1 and bool(cameras.chunk.new)
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether lengths are in metres."""
+        return bool(self._metric_chunks)
+
+    @property
+    def needs_optimisation(self) -> bool:
+        """Whether edges have come that do more than continue the chain."""
+        return not self._is_optimal
+
+    def optimise(self) -> None:
+        """Place all submaps by all edges."""
+        edges = [edge for later in sorted(self._run.edges) for edge in self._run.edges[later].values()]
+        known = len(self._cameras)
+        self.placement = place(
+            self._cameras,
+            [edge for edge in edges if edge.b < known],
+            self._chain[0],
+            metric_nodes=self._metric_chunks,
+            scale_prior=self._scale_prior,
+        )
+        self._placed = list(self.placement.cameras)
+        self._is_optimal = True
+
+    def settle_scale(self) -> bool:
+        """Bring the whole map to metres, once all submaps are there.
+
+        Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
+        said; from now on it is the median of all.
+
+        Returns:
+            Whether anything has changed.
+        """
+        said = [
+            float(np.exp(np.log(self._placed[index].depth_scale).mean())) for index in self._metric_chunks
+        ]
+        log_factor = -float(np.median(np.log(said))) if said else 0.0
+        if abs(log_factor) < SAME_SCALE:
+            return False
+        metres_from_world = Sim3(scale=np.exp(log_factor), rotation=np.eye(3), translation=np.zeros(3))
+        self._placed = [
+            replace(
+                placed,
+                world_from_cam=metres_from_world.move_pose(placed.world_from_cam),
+                depth_scale=placed.depth_scale * np.exp(log_factor),
+            )
+            for placed in self._placed
+        ]
+        return True
+
+    def assemble(self, frames: Sequence[int]) -> AssembledCameras:
+        """Blended cameras of consecutive frames."""
+        wanted = set(frames)
+        owner = bisect.bisect_right(self._first_new, min(frames)) - 1
+        covering = itertools.takewhile(
+            lambda placed: not wanted.isdisjoint(placed.chunk.frames),
+            (self._placed[index] for index in itertools.islice(self._fine, owner, None)),
+        )
+        return assemble(frames, [self._per_owner(placed) for placed in covering])
+
+    def chain_centres(self) -> Array:
+        """(N, 3) camera centres of all frames if only consecutive chunks were joined."""
+        return np.concatenate(self._chain_centres)
+
+    @property
+    def _metric_chunks(self) -> list[int]:
+        return [index for index in range(len(self._cameras)) if self._run.chunks[index].is_metric]
+
+    def _local_sim3(self, index: int, cameras: SubmapCameras) -> Sim3:
+        """world_from_submap of a placed submap, as it is where it shares frames with another."""
+        placed, own = self._placed[index], self._cameras[index]
+        shared = set(cameras.chunk.frames)
+        rows = [row for row, frame in enumerate(own.chunk.frames) if frame in shared]
+        submap_from_cam = rigid3.invert(rigid3.to_4x4(own.cam_from_submap[rows]))
+        world_from_cam = placed.world_from_cam[rows]
+        turns = world_from_cam[:, :3, :3] @ np.swapaxes(submap_from_cam[:, :3, :3], 1, 2)
+        rotation = rigid3.nearest_rotation(turns.sum(axis=0))
+        scale = float(np.exp(np.log(placed.depth_scale[rows]).mean()))
+        offsets = world_from_cam[:, :3, 3] - scale * submap_from_cam[:, :3, 3] @ rotation.T
+        return Sim3(scale=scale, rotation=rotation, translation=offsets.mean(axis=0))
+
+    def _per_owner(self, placed: PlacedCameras) -> PlacedCameras:
+        return replace(placed, depth_scale=placed.depth_scale / self._ratios[placed.chunk.index])
+
+    def _ratios_to_owner(self, index: int) -> Array:
+        """(N,) depth of each frame in the submap that owns it over its depth here."""
+        chunk = self._run.chunks[index].chunk
+        ratios = np.ones(len(chunk.frames))
+        if not self._fine:
+            return ratios
+        previous = self._fine[-1]
+        earlier = dict(zip(self._cameras[previous].chunk.frames, self._ratios[previous], strict=True))
+        evidence = self._run.edges[index][previous].evidence
+        ratio_of = dict(zip(evidence["frames"], evidence["depth_ratios"], strict=True))
+        for row, frame in enumerate(chunk.context):
+            ratios[row] = earlier.get(frame, 1.0) * ratio_of.get(frame, 1.0)
+        return ratios
+
+
+def _moved(cameras: SubmapCameras, world_from_submap: Sim3) -> PlacedCameras:
+    """The cameras of a submap that stays as it is."""
+    submap_from_cam = rigid3.invert(rigid3.to_4x4(cameras.cam_from_submap))
+    return PlacedCameras(
+        chunk=cameras.chunk,
+        world_from_cam=world_from_submap.move_pose(submap_from_cam),
+        depth_scale=np.full(len(submap_from_cam), float(world_from_submap.scale)),
+    )
