@@ -5,6 +5,7 @@ SIFT (Lowe, IJCV 2004) with RootSIFT descriptors (Arandjelovic and Zisserman, CV
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 MAX_FEATURES = 1000
 CONTRAST_THRESHOLD = 0.01
+REMEMBERED_IMAGES = 128
+"""Their features take at most 17 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -25,8 +28,25 @@ class Features:
     """(K, 128) RootSIFT times 512, so that inner products are integers that float32 holds exactly."""
 
 
+_recent: dict[tuple[bytes, tuple[int, ...]], Features] = {}
+
+
 def extract_features(image: NDArray[np.uint8]) -> Features:
-    """At most about `MAX_FEATURES` features of an (H, W, 3) RGB image."""
+    """At most about `MAX_FEATURES` features of an (H, W, 3) RGB image.
+
+    Those of the last `REMEMBERED_IMAGES` images are kept: stages that look at the same chunk one after the
+    other share the work.
+    """
+    pixels = np.ascontiguousarray(image)
+    key = (hashlib.blake2b(pixels.data, digest_size=16).digest(), pixels.shape)
+    if key not in _recent:
+        if len(_recent) >= REMEMBERED_IMAGES:
+            del _recent[next(iter(_recent))]  # the oldest
+        _recent[key] = _extract(pixels)
+    return _recent[key]
+
+
+def _extract(image: NDArray[np.uint8]) -> Features:
     sift = cv2.SIFT.create(
         nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,11 @@ from da3stream.config import Config, load_config
 from da3stream.config.model import ModelName
 from da3stream.errors import RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
+from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.finishing import PlacedMap, write_outputs
 from da3stream.place.base import PlaceDescriptor
+from da3stream.place.choice import resolve_place
+from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.result import Result, Update
 from da3stream.session import Session
@@ -41,7 +45,7 @@ def reconstruct(
         output: the run directory; made if missing.
         config: options; default: `load_config()`.
         estimator: default: the one that `config.model` names.
-        descriptor: place descriptor whose vectors are stored with the run; default: none.
+        descriptor: place descriptor; default: the one that `config.place` names.
         resume: continue an interrupted run; the result is the same as without the interruption.
         overwrite: remove an older run in `output` first.
         progress: called with a `Progress` after every step.
@@ -128,11 +132,13 @@ def _opened(
     if estimator is None:
         estimator = own = _own_estimator(Path(output), begun, config, watching)
     try:
+        place, load = _place_descriptor(Path(output), begun, config, descriptor, watching)
         request = RunRequest(
             config=config.model_dump(mode="json"),
             source=opened.identity(),
             input=str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None,
             model=estimator.name,
+            place=place,
             weights=own.weights if own and not begun else None,
             timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
         )
@@ -140,7 +146,8 @@ def _opened(
         try:
             if own and not run.is_finished:
                 _check_weights(run, own)
-            yield Session(run, opened, config, estimator, descriptor, watching)
+            places = PlaceRecorder(run, estimator.name, load)
+            yield Session(run, opened, config, estimator, places, watching)
         finally:
             run.close()
     finally:
@@ -156,10 +163,7 @@ def _own_estimator(
     For a new run it is made at once: what is missing is said before there is a run directory. One that
     was begun may be of other settings, which is said before a network is loaded, or finished.
     """
-
-    def notify(line: str) -> None:
-        progress(Progress(stage="start", message=line))
-
+    notify = _start_notice(progress)
     if not begun:
         worker = estimator_on_demand(resolve_model(config, notify), config, notify)
         worker.prepare()
@@ -168,6 +172,43 @@ def _own_estimator(
     begun_with = recorded.partition("+")[0]
     settled = config.model == "auto" and begun_with in get_args(ModelName)
     return estimator_on_demand(begun_with if settled else config.model, config, notify)
+
+
+def _start_notice(progress: ProgressCallback) -> Callable[[str], None]:
+    """Turns a line into progress of the start."""
+    return lambda line: progress(Progress(stage="start", message=line))
+
+
+def _place_descriptor(
+    output: Path,
+    begun: bool,
+    config: Config,
+    descriptor: PlaceDescriptor | None,
+    progress: ProgressCallback,
+) -> tuple[str, Callable[[], PlaceDescriptor] | None]:
+    """Name of the place descriptor, and what makes it if it is an object.
+
+    For a run that was begun, `auto` is what it was begun with. SALAD is made at once for a new run: what is
+    missing is said before there is a run directory.
+    """
+    if descriptor is not None:
+        return descriptor.name, lambda: descriptor
+    name = resolve_place(config, lambda: runs_on_gpu(config.device))
+    if begun and name != "none" and config.place == "auto":
+        recorded = read_manifest(output).get("place")
+        name = recorded if recorded in ("salad", "vlad") else name
+    if name != "salad":
+        return name, None
+
+    @cache
+    def load() -> PlaceDescriptor:
+        from da3stream.place.salad.descriptor import SaladDescriptor
+
+        return SaladDescriptor.load(device=choose_device(config.device), notify=_start_notice(progress))
+
+    if not begun:
+        load()
+    return name, load
 
 
 def _check_weights(run: Run, worker: EstimatorOnDemand) -> None:

@@ -62,6 +62,8 @@ def warnings_of(run: Run) -> list[str]:
     """What went wrong on the way: in the source, in chunks, between them. Equal words are said once."""
     said = list(run.end_of_stream.warnings) if run.end_of_stream else []
     said += [plan.warning for plan in run.plans if plan.warning is not None]
+    if run.no_places is not None:
+        said.append(run.no_places)
     chunks_of: dict[str, list[int]] = {}
     for index in range(len(run.chunks)):
         for warning in run.chunks[index].warnings:

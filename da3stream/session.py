@@ -15,10 +15,10 @@ from da3stream.config import Config
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.base import PlansMemory
-from da3stream.estimation.contract import check_prediction, describe_frames, known_cameras_for
+from da3stream.estimation.contract import check_prediction, known_cameras_for
 from da3stream.finishing import PlacedMap, block_of, trajectory_of, write_outputs
 from da3stream.measuring import StageTimes
-from da3stream.place.base import PlaceDescriptor
+from da3stream.places import PlaceRecorder
 from da3stream.planning import describe, first_plan, shorter_plan
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.result import Result, Update, result_of, warnings_of
@@ -41,11 +41,11 @@ class Session:
         source: FrameSource,
         config: Config,
         estimator: GeometryEstimator,
-        descriptor: PlaceDescriptor | None,
+        places: PlaceRecorder,
         progress: ProgressCallback,
     ) -> None:
         self.run, self.source, self.config = run, source, config
-        self._estimator, self._descriptor, self._progress = estimator, descriptor, progress
+        self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
         self._placed = PlacedMap(run)
         self._settled: NDArray[np.float64] | None = None
@@ -83,9 +83,9 @@ class Session:
         chunks = Chunker(self._frames(), self._sizes_of)
         frames = 0
         while (loaded := self._next(chunks)) is not None:
-            self._reused = self.run.has_chunk(loaded.chunk, loaded.new_frames)
+            self._reused = self._is_made(loaded)
             try:
-                submap = self.run.submap(loaded.chunk.index) if self._reused else self._estimate(loaded)
+                submap = self._reuse(loaded) if self._reused else self._estimate(loaded)
             except DeviceMemoryError as error:
                 self._shorten(loaded.chunk.index, error)
                 chunks.give_back(loaded)
@@ -94,6 +94,7 @@ class Session:
             frames += len(loaded.chunk.new)
         if frames == 0:
             raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
+        self._finish_places()
         self.run.end_stream(frames, getattr(self.source, "warnings", ()))
 
     def update(self, submap: Submap) -> Update:
@@ -213,17 +214,31 @@ class Session:
             prediction = self._estimator.estimate(images, indices=indices, known_cameras=known)
             check_prediction(prediction, self._estimator.name, len(indices))
         self._note_execution(loaded.chunk.index)
-        own = slice(len(loaded.chunk.context), None)
-        with self._times.stage("descriptors"):
-            descriptors = describe_frames(self._descriptor, images[own], indices[own])
         with self._times.stage("store"):
-            return self.run.put_chunk(
-                loaded.chunk,
-                loaded.new_frames,
-                prediction,
-                keep_full=self.config.keep == "full",
-                descriptors=descriptors,
-            )
+            keep_full = self.config.keep == "full"
+            submap = self.run.put_chunk(loaded.chunk, loaded.new_frames, prediction, keep_full=keep_full)
+        self._describe(loaded, prediction.descriptors)
+        return submap
+
+    def _is_made(self, loaded: LoadedChunk) -> bool:
+        """Whether an earlier run has stored this chunk, with all that only an estimate can tell."""
+        stored = self.run.has_chunk(loaded.chunk, loaded.new_frames)
+        return stored and not self._places.needs_estimate(loaded.chunk.index)
+
+    def _reuse(self, loaded: LoadedChunk) -> Submap:
+        """A stored chunk; the descriptors of its frames may be missing."""
+        self._describe(loaded, None)
+        return self.run.submap(loaded.chunk.index)
+
+    def _describe(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> None:
+        with self._times.stage("descriptors"):
+            self._places.add(loaded, predicted)
+
+    def _finish_places(self) -> None:
+        with self._times.stage("descriptors"):
+            warning = self._places.finish()
+        if warning is not None:
+            self._progress(Progress(stage="estimation", message=warning))
 
     def _align(self, previous: Submap, submap: Submap) -> None:
         if previous.chunk.index not in self.run.edges.get(submap.chunk.index, {}):

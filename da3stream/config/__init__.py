@@ -1,12 +1,20 @@
 """Options: one flat set of names for configuration files, overrides and the command line."""
 
 from da3stream.config.load import load_config, preset_names
-from da3stream.config.model import ChunkingConfig, Config, EstimationConfig, OutputConfig, SourceConfig
+from da3stream.config.model import (
+    ChunkingConfig,
+    Config,
+    EstimationConfig,
+    LoopConfig,
+    OutputConfig,
+    SourceConfig,
+)
 
 __all__ = [
     "ChunkingConfig",
     "Config",
     "EstimationConfig",
+    "LoopConfig",
     "OutputConfig",
     "SourceConfig",
     "load_config",

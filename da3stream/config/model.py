@@ -218,6 +218,20 @@ class EstimationConfig(_Section):
         return self
 
 
+class LoopConfig(_Section):
+    """How places that were seen before are recognised."""
+
+    loop: bool = Field(True, description="Look for places seen before and close loops.")
+    place: Literal["auto", "salad", "vlad", "backbone", "none"] = Field(
+        "auto",
+        description="What places are recognised by. vlad: local features and a vocabulary that the video "
+        "itself teaches, no weights, no GPU. salad: a network trained for it, best with a GPU; its weights "
+        "are fetched if need be (`da3stream weights fetch salad`). backbone: what a da3 model makes of each "
+        "frame anyway. auto: salad if its weights are on this machine and there is a GPU, else vlad. none: "
+        "nothing.",
+    )
+
+
 ExportName = Literal["poses", "tum", "kitti", "cameras", "pcd", "colmap"]
 
 
@@ -250,5 +264,5 @@ class OutputConfig(_Section):
     )
 
 
-class Config(OutputConfig, EstimationConfig, ChunkingConfig, SourceConfig):
+class Config(OutputConfig, LoopConfig, EstimationConfig, ChunkingConfig, SourceConfig):
     """All options, flat."""

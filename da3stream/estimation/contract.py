@@ -1,9 +1,8 @@
-"""What the pipeline hands to estimators and descriptors, and the checks of what comes back."""
+"""What the pipeline hands to estimators, and the checks of what comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from da3stream.config import EstimationConfig
 from da3stream.errors import EstimationError
 from da3stream.geometry.camera import rescale_intrinsics
-from da3stream.place.base import PlaceDescriptor
 from da3stream.scene import KnownCameras, Prediction
 
 
@@ -44,22 +42,6 @@ def check_prediction(prediction: Prediction, name: str, frames: int) -> None:
     problem = _problem(prediction, frames)
     if problem:
         raise EstimationError(f"the estimator {name!r} broke its contract: {problem}")
-
-
-def describe_frames(
-    descriptor: PlaceDescriptor | None, images: NDArray[np.uint8], indices: NDArray[Any]
-) -> NDArray[np.float32] | None:
-    """(M, dim) checked place descriptors; None without a descriptor."""
-    if descriptor is None:
-        return None
-    vectors = descriptor.describe(images, indices=indices)
-    if vectors.shape != (len(images), descriptor.dim) or not np.isfinite(vectors).all():
-        raise EstimationError(
-            f"the place descriptor {descriptor.name!r} broke its contract",
-            got=f"shape {vectors.shape}",
-            expected=f"finite values of shape {(len(images), descriptor.dim)}",
-        )
-    return vectors
 
 
 def _problem(prediction: Prediction, frames: int) -> str | None:

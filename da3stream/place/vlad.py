@@ -57,7 +57,7 @@ class VladDescriptor:
             if len(descriptors):
                 described[row] = aggregate(descriptors, self.vocabulary.centres)
             else:
-                described[row] = _random_direction(int(index), self.dim)
+                described[row] = random_direction(int(index), self.dim)
         return described
 
 
@@ -72,6 +72,7 @@ def aggregate(descriptors: NDArray[np.uint8], centres: NDArray[np.float32]) -> N
     return (powered / np.linalg.norm(powered)).ravel()
 
 
-def _random_direction(index: int, dim: int) -> NDArray[np.float32]:
+def random_direction(index: int, dim: int) -> NDArray[np.float32]:
+    """(dim,) of unit length, drawn from a frame index: like no other, for a frame that shows no place."""
     direction = np.random.default_rng(index).normal(size=dim)
     return (direction / np.linalg.norm(direction)).astype(np.float32)

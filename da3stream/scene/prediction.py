@@ -43,7 +43,7 @@ class Prediction:
     sky: NDArray[np.bool_] | None = None
     """(N, h, w) True where the sky was recognised, or None."""
     descriptors: NDArray[np.float32] | None = None
-    """(N, D) a place descriptor a frame, or None."""
+    """(N, D) a place descriptor a frame, zero for a frame of which nothing is known; or None."""
     settled_intrinsics: NDArray[np.float64] | None = None
     """(3, 3) in pixels of the *images*: intrinsics that this chunk determined well enough for all later
     chunks to keep. The pipeline journals them and passes them on as `KnownCameras`. None: nothing settled."""

@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -45,6 +46,24 @@ class RunFiles:
             raise RunCorruptError(
                 f"cannot read {relative} of the run {self.root}: {error.strerror}"
             ) from error
+
+    def read_checked(self, relative: str, crc32: int) -> bytes:
+        """The content of a file. RunCorruptError if it is missing, unreadable or fails its checksum."""
+        content = self.read(relative)
+        if zlib.crc32(content) != crc32:
+            raise RunCorruptError(
+                f"{relative} of the run {self.root} fails its checksum",
+                hint="Run again with --resume to make it anew.",
+            )
+        return content
+
+    def is_intact(self, relative: str, crc32: int) -> bool:
+        """Whether a file is there and matches its checksum."""
+        try:
+            self.read_checked(relative, crc32)
+        except RunCorruptError:
+            return False
+        return True
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a whole file durably, replacing an older one. StoreError if the disk is full, for example."""

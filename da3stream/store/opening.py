@@ -34,6 +34,8 @@ class RunRequest:
     """Name of the estimator."""
     timestamps_are_synthetic: bool
     """Timestamps are made up from the frame index."""
+    place: str = "none"
+    """Name of the place descriptor; none: frames are not described."""
     weights: Mapping[str, Any] | None = None
     """Identity of the estimator's weights, JSON values; only recorded."""
 
@@ -162,6 +164,7 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
         "status": "running",
         "model": request.model,
         "weights": None if request.weights is None else dict(request.weights),
+        "place": request.place,
         "input": request.input,
         "source": request.source,
         "timestamps_are_synthetic": request.timestamps_are_synthetic,
@@ -196,6 +199,8 @@ def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) ->
     ]
     if manifest["model"] != request.model:
         differences.append(f"model (was {manifest['model']!r}, now {request.model!r})")
+    if (place := manifest.get("place", "none")) != request.place:
+        differences.append(f"place descriptor (was {place!r}, now {request.place!r})")
     if manifest["source"] != request.source:
         differences.append("the input or which of its frames are selected")
     if differences:

@@ -23,11 +23,11 @@ from da3stream.scene import (
     SubmapEdge,
     Trajectory,
 )
-from da3stream.store.descriptor_file import decode_descriptors, encode_descriptors
 from da3stream.store.files import PendingFile, PendingFolder, RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
+from da3stream.store.places import PLACE_EVENTS, PLACE_FOLDERS, StoredPlaces
 from da3stream.store.records import (
     ChunkRecord,
     EndOfStream,
@@ -52,16 +52,16 @@ from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 MANIFEST = "run.json"
 TRAJECTORY = "trajectory.safetensors"
-OWN_FOLDERS = ("submaps", "frames", "full_depth", "descriptors")
+OWN_FOLDERS = ("submaps", "frames", "full_depth", *PLACE_FOLDERS)
 
 
-class Run:
+class Run(StoredPlaces):
     """A run directory that this process has locked. Made by `open_run` and `open_existing`."""
 
     def __init__(self, files: RunFiles, lock: int, manifest: dict[str, Any]) -> None:
-        self.files, self.manifest = files, manifest
+        super().__init__(files, Journal(files))
+        self.manifest = manifest
         self._lock: int | None = lock
-        self._journal = Journal(files)
         self.chunks: dict[int, ChunkRecord] = {}
         self.edges: dict[int, dict[int, SubmapEdge]] = {}
         """Edges by chunk index: [later][earlier]. Those of a chunk are there all or not at all."""
@@ -92,8 +92,10 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether everything up to the end of the source is stored, so that it need not be decoded again."""
-        return self.end_of_stream is not None and all(
-            self.is_intact(record) for record in self.chunks.values()
+        return (
+            self.end_of_stream is not None
+            and all(self.is_intact(record) for record in self.chunks.values())
+            and all(self.has_descriptors(index) for index in self.chunks if self.needs_descriptors(index))
         )
 
     @property
@@ -139,10 +141,7 @@ class Run:
 
     def is_intact(self, record: ChunkRecord) -> bool:
         """Whether the files of a chunk are there and match their checksums."""
-        try:
-            return all(zlib.crc32(self.files.read(path)) == crc for path, crc in record.files.items())
-        except RunCorruptError:
-            return False
+        return all(self.files.is_intact(path, crc) for path, crc in record.files.items())
 
     def submap(self, index: int) -> Submap:
         """A stored submap. RunCorruptError if its file is missing or damaged."""
@@ -187,11 +186,11 @@ class Run:
         record = self.chunks[index]
         return decode_full_depth(self._read(record, path)) if path in record.files else None
 
-    def descriptors(self, index: int) -> NDArray[np.float32] | None:
-        """(M, dim) place descriptors of the frames that a chunk owns, if they were made."""
-        path = descriptors_path(index)
-        record = self.chunks[index]
-        return decode_descriptors(self._read(record, path)) if path in record.files else None
+    def needs_descriptors(self, index: int) -> bool:
+        """Whether the new frames of a chunk are to be described: if the manifest names a descriptor, and the
+        video can be described."""
+        asked = self.manifest.get("place", "none") != "none" and self.no_places is None
+        return asked and bool(self.chunks[index].chunk.new)
 
     # Recording ------------------------------------------------------------------------------
 
@@ -203,9 +202,8 @@ class Run:
         *,
         image_size: tuple[int, int],
         keep_full: bool,
-        descriptors: NDArray[np.float32] | None = None,
     ) -> Submap:
-        """Store a prediction, and the (M, dim) place descriptors of the new frames if there are any.
+        """Store a prediction.
 
         Args:
             chunk: what was reconstructed.
@@ -213,7 +211,6 @@ class Run:
             prediction: of all its frames.
             image_size: (width, height) in pixels at processing resolution.
             keep_full: store full-size depth of the new frames, too.
-            descriptors: of the new frames.
 
         Returns the submap as a later reader will see it.
         """
@@ -223,8 +220,6 @@ class Run:
             contents[frames_path(chunk.index)] = encode_frames(new_frames)
         if keep_full and new_frames:
             contents[full_depth_path(chunk.index)] = encode_full_depth(prediction, len(chunk.context))
-        if descriptors is not None:
-            contents[descriptors_path(chunk.index)] = encode_descriptors(descriptors)
         for path, content in contents.items():
             self.files.write(path, content)
         record = ChunkRecord(
@@ -299,9 +294,10 @@ class Run:
     def _adopt(self, record: ChunkRecord) -> None:
         """A chunk that is made anew has a frame and scale of its own; edges to the old one mean nothing.
 
-        All edges of the chunks that had one to it are measured again.
+        All edges of the chunks that had one to it are measured again, and its descriptors are made anew.
         """
         index = record.chunk.index
+        self.forget_descriptors(index)
         if index in self.chunks:
             self.end_of_stream = None
             for later in [index, *(b for b, edges in self.edges.items() if index in edges)]:
@@ -319,13 +315,7 @@ class Run:
             self.outputs.add(path)
 
     def _read(self, record: ChunkRecord, path: str) -> bytes:
-        content = self.files.read(path)
-        if zlib.crc32(content) != record.files[path]:
-            raise RunCorruptError(
-                f"{path} of the run {self.root} fails its checksum",
-                hint="Run again with --resume to make it anew.",
-            )
-        return content
+        return self.files.read_checked(path, record.files[path])
 
     def _replay(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
@@ -345,6 +335,8 @@ class Run:
                 self.end_of_stream = EndOfStream(frames=event["frames"], warnings=tuple(event["warnings"]))
             case "output":
                 self.outputs.add(event["path"])
+            case name if name in PLACE_EVENTS:
+                self.replay_places(event)
             case other:
                 raise RunCorruptError(f"{self.root / JOURNAL} holds the unknown event {other!r}")
 
@@ -362,8 +354,3 @@ def frames_path(index: int) -> str:
 def full_depth_path(index: int) -> str:
     """Where the full-size depth of a chunk's new frames lies."""
     return f"full_depth/{index:06d}.safetensors"
-
-
-def descriptors_path(index: int) -> str:
-    """Where the place descriptors of a chunk's new frames lie."""
-    return f"descriptors/{index:06d}.safetensors"

@@ -13,6 +13,7 @@ from da3stream.config import (
     ChunkingConfig,
     Config,
     EstimationConfig,
+    LoopConfig,
     OutputConfig,
     SourceConfig,
     load_config,
@@ -21,7 +22,7 @@ from da3stream.config import (
 from da3stream.errors import ConfigError, Da3StreamError
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs"
-SECTIONS = (SourceConfig, ChunkingConfig, EstimationConfig, OutputConfig)
+SECTIONS = (SourceConfig, ChunkingConfig, EstimationConfig, LoopConfig, OutputConfig)
 
 
 @pytest.fixture
@@ -216,6 +217,8 @@ def test_every_model_with_poses_can_be_chosen() -> None:
         ({"device": "cuda:x"}, "device: Input should be"),
         ({"pose_head": "both"}, "pose_head: .*'camera' or 'ray'"),
         ({"reference_view": "last"}, "reference_view: .*'saddle_balanced'"),
+        ({"place": "netvlad"}, "place: .*'vlad'.*got 'netvlad'"),
+        ({"loop": "sometimes"}, "loop: .*boolean.*got 'sometimes'"),
         ({"attention": "flash"}, "attention: .*'sdpa' or 'xformers'"),
         ({"export": "poses,stl"}, r"export\.1: .*got 'stl'"),
         ({"intrinsics": "500,500,320"}, r"intrinsics\.3: Field required"),

@@ -110,7 +110,8 @@ def test_settled_intrinsics_and_warnings_of_a_chunk_are_remembered(opened: Opene
 def test_images_cameras_full_depth_and_descriptors_of_a_chunk(opened: Opener) -> None:
     run = opened()
     put(run, 0)
-    put(run, 1, keep_full=True, descriptors=np.full((2, 5), 0.5, dtype=np.float32))
+    put(run, 1, keep_full=True)
+    run.put_descriptors(1, np.full((2, 5), 0.5, dtype=np.float32))
     assert run.images(1).shape == (2, 28, 42, 3)
     assert run.cameras(1)["cam_from_submap"].shape == (4, 3, 4)
     full, descriptors = run.full_depth(1), run.descriptors(1)
@@ -366,6 +367,7 @@ def test_a_refused_opening_releases_the_lock(opened: Opener, request_: RunReques
             {"config": {"chunk_size": 4, "fps": None, "export": ["poses"], "new": 1}},
             r"new \(was None, now 1\)",
         ),
+        ({"place": "vlad"}, r"place descriptor \(was 'none', now 'vlad'\)"),
         ({"model": "simulated"}, "model \\(was 'classical', now 'simulated'\\)"),
         ({"source": "clip:2"}, "the input or which of its frames"),
     ],
@@ -399,7 +401,9 @@ def test_the_way_to_the_input_may_change(opened: Opener, request_: RunRequest) -
 
 def test_overwriting_removes_what_is_ours_and_nothing_else(opened: Opener, root: Path) -> None:
     run = opened()
-    put(run, 0, keep_full=True, descriptors=np.zeros((4, 2), dtype=np.float32))
+    put(run, 0, keep_full=True)
+    run.put_vocabulary(np.ones((3, 2), dtype=np.float32))
+    run.put_descriptors(0, np.zeros((4, 2), dtype=np.float32))
     folder = run.folder("colmap")
     (folder.path / "cameras.bin").write_bytes(b"1")
     folder.commit()
@@ -504,7 +508,9 @@ def test_an_existing_run_is_opened_as_it_is(opened: Opener, root: Path) -> None:
 
 def test_keeping_nothing_leaves_the_outputs(opened: Opener, root: Path) -> None:
     run = opened()
-    put(run, 0, keep_full=True, descriptors=np.zeros((4, 2), dtype=np.float32))
+    put(run, 0, keep_full=True)
+    run.put_vocabulary(np.ones((3, 2), dtype=np.float32))
+    run.put_descriptors(0, np.zeros((4, 2), dtype=np.float32))
     finish(run)
     run.drop_intermediate()
     assert sorted(contents(root)) == [JOURNAL, "pcd/cloud.ply", MANIFEST, "trajectory.safetensors"]

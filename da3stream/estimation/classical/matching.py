@@ -20,7 +20,7 @@ ImageKey = tuple[int, int]
 PairKey = tuple[ImageKey, ImageKey, bytes]
 
 REMEMBERED_CHUNKS = 2
-"""Results are kept for this many chunks of the present length: enough for the overlap with the next."""
+"""Results are kept for this many chunks of the longest so far: enough for the overlap with the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,6 +51,7 @@ class ChunkMatcher:
         self._pool, self._seed = pool, seed
         self._features: Memo[ImageKey, Features] = Memo()
         self._two_views: Memo[PairKey, TwoView] = Memo()
+        self._longest = 0
 
     def match(
         self, images: NDArray[np.uint8], indices: NDArray[np.int64], calibration: Calibration
@@ -58,11 +59,12 @@ class ChunkMatcher:
         """The view graph of (N, H, W, 3) images; pairs without a two-view geometry are left out."""
         keys = [(int(index), zlib.crc32(image)) for index, image in zip(indices, images, strict=True)]
         features = [self._extract(key, image) for key, image in zip(keys, images, strict=True)]
-        pairs = candidate_pairs(len(images))
+        pairs = candidate_pairs(indices)
         warnings = self._verify_new(keys, features, pairs, calibration)
         found = [self._two_views.get(_pair_key(keys, pair, calibration)) for pair in pairs]
-        self._features.shrink(REMEMBERED_CHUNKS * len(images))
-        self._two_views.shrink(REMEMBERED_CHUNKS * len(images) * len(OFFSETS))
+        self._longest = max(self._longest, len(images))
+        self._features.shrink(REMEMBERED_CHUNKS * self._longest)
+        self._two_views.shrink(REMEMBERED_CHUNKS * self._longest * len(OFFSETS))
         kept = [(pair, view) for pair, view in zip(pairs, found, strict=True) if view and len(view.matches)]
         graph = ViewGraph(
             keypoints=tuple(each.points for each in features),

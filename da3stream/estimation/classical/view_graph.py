@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 OFFSETS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Images are matched with the images this many positions later in the chunk."""
+LONGEST_STEP = 4
+"""Times the usual step between two frames of a chunk; a longer one is a jump to another place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,9 +63,19 @@ class ViewGraph:
         )
 
 
-def candidate_pairs(images: int, offsets: Sequence[int] = OFFSETS) -> NDArray[np.int32]:
-    """(P, 2) image numbers (first < second) to match in a chunk of `images`, in ascending order."""
-    pairs = [
-        (first, first + offset) for first in range(images) for offset in offsets if first + offset < images
-    ]
-    return np.array(pairs, dtype=np.int32).reshape(-1, 2)
+def candidate_pairs(indices: NDArray[np.int64], offsets: Sequence[int] = OFFSETS) -> NDArray[np.int32]:
+    """(P, 2) image numbers (first < second) to match in a chunk, in ascending order.
+
+    Images that follow each other are matched at some offsets; images on two sides of a jump in the frame
+    indices (two visits of a place, say) all with all, since nothing says which of them fit.
+
+    Args:
+        indices: (N,) frame indices of the images.
+        offsets: how many images apart.
+    """
+    steps = np.abs(np.diff(indices))
+    jumps = steps > LONGEST_STEP * np.median(steps) if len(steps) else np.zeros(0, dtype=bool)
+    part = np.concatenate([[0], np.cumsum(jumps)])
+    first, second = np.triu_indices(len(indices), k=1)
+    wanted = np.isin(second - first, offsets) | (part[first] != part[second])
+    return np.stack([first[wanted], second[wanted]], axis=1).astype(np.int32)

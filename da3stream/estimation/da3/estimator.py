@@ -98,7 +98,7 @@ class DA3Estimator:
         self._pose_head, self._reference_view = pose_head, reference_view
         self._cache = FeatureCache(network.per_view) if reuse_features else None
         self._warnings = (PSEUDO_RANDOM,) if weights is not None and "seed" in weights else ()
-        self._last_layer = any_view.out_layers[-1]
+        self._last_layer, self._descriptor_width = any_view.out_layers[-1], any_view.width
         self._budget_bytes, self._runs_beside = budget_bytes, runs_beside
 
     def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
@@ -196,8 +196,8 @@ class DA3Estimator:
     @torch.inference_mode()
     def _run(
         self, images: NDArray[np.uint8], known: KnownCameras, per_view: PerView | None
-    ) -> tuple[RawGeometry, NDArray[np.float32] | None]:
-        """What the network says, and (N, C) descriptors if it says anything."""
+    ) -> tuple[RawGeometry, NDArray[np.float32]]:
+        """What the network says, and (N, C) descriptors, zero where it says nothing."""
         pixels = to_network_input(images, self._device)
         warnings: tuple[str, ...] = ()
         for use_rays in (True, False) if self._pose_head == "ray" else (False,):
@@ -210,7 +210,8 @@ class DA3Estimator:
                 warnings = (NO_CAMERA_FROM_RAYS,) if use_rays else (NO_GEOMETRY,)
                 continue
             return _raw_geometry(result, warnings), self._descriptors(result)
-        return nothing_known(*images.shape[:3], *warnings), None
+        silence = np.zeros((len(images), self._descriptor_width), np.float32)
+        return nothing_known(*images.shape[:3], *warnings), silence
 
     def _forward(
         self, pixels: Tensor, known: KnownCameras, use_rays: bool, per_view: PerView | None
@@ -235,7 +236,7 @@ class DA3Estimator:
         return torch.from_numpy(np.asarray(values, dtype=np.float32))[None].to(self._device)
 
     def _descriptors(self, result: Mapping[str, Tensor]) -> NDArray[np.float32]:
-        """(N, C) unit vectors: the mean patch of each view."""
+        """(N, C) unit vectors: the mean patch of each view; zero where that is."""
         features = result[f"feat_layer_{self._last_layer}"][0].float().mean(dim=(1, 2)).nan_to_num()
         pooled = torch.nn.functional.normalize(features, dim=-1)
         if "reference" in result:

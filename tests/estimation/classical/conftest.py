@@ -99,7 +99,7 @@ def _graph(
 ) -> ViewGraph:
     pairs, views = [], []
     inverse = np.linalg.inv(matrix)
-    for first, second in candidate_pairs(len(keypoints)).tolist():
+    for first, second in candidate_pairs(np.arange(len(keypoints))).tolist():
         shared = np.flatnonzero(visible[first] & visible[second])
         if len(shared) < 15:
             continue

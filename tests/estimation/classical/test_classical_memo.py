@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def test_put_replaces():
 
 @given(st.integers(0, 80))
 def test_pairs_are_ordered_distinct_and_inside(images):
-    pairs = candidate_pairs(images).tolist()
+    pairs = candidate_pairs(np.arange(images)).tolist()
     assert pairs == sorted(pairs)
     assert len({tuple(pair) for pair in pairs}) == len(pairs)
     assert all(0 <= first < second < images and second - first in OFFSETS for first, second in pairs)
@@ -40,4 +41,17 @@ def test_pairs_are_ordered_distinct_and_inside(images):
 
 @pytest.mark.parametrize("images", [0, 1])
 def test_no_pairs_of_less_than_two(images):
-    assert candidate_pairs(images).shape == (0, 2)
+    assert candidate_pairs(np.arange(images)).shape == (0, 2)
+
+
+@pytest.mark.parametrize("later", [range(500, 512), range(511, 499, -1)])
+def test_frames_of_two_places_are_matched_all_with_all(later):
+    pairs = candidate_pairs(np.array([*range(12), *later])).tolist()
+    across = [(first, second) for first, second in pairs if first < 12 <= second]
+    assert len(across) == 12 * 12
+    within = [(first, second) for first, second in pairs if second < 12]
+    assert within == candidate_pairs(np.arange(12)).tolist()
+
+
+def test_evenly_spaced_frames_make_no_jump():
+    assert candidate_pairs(np.arange(0, 480, 8)).tolist() == candidate_pairs(np.arange(60)).tolist()

@@ -500,7 +500,8 @@ def test_a_chunk_without_geometry_is_left_out(known: KnownCameras | None) -> Non
     prediction = estimate(ScriptedNestedNetwork(fails=True), known)
     assert prediction.warnings[0] == NO_GEOMETRY
     assert not prediction.confidence.any()
-    assert prediction.descriptors is None
+    assert prediction.descriptors is not None
+    np.testing.assert_array_equal(prediction.descriptors, np.zeros((VIEWS, 64), np.float32))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0, 1e30, 1e-30])

@@ -1,0 +1,97 @@
+"""The place descriptors of a run: made in the same pass as the estimation, stored, and not made twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from da3stream.chunking import LoadedChunk
+from da3stream.errors import EstimationError
+from da3stream.place.base import PlaceDescriptor
+from da3stream.place.describing import (
+    BackboneStage,
+    DescribedChunk,
+    DescribingStage,
+    FramesToDescribe,
+    ObjectStage,
+    VladStage,
+)
+from da3stream.place.vocabulary import VladVocabulary
+from da3stream.store import Run
+
+
+class PlaceRecorder:
+    """Describes the new frames of every chunk and stores the vectors.
+
+    Every chunk of a run passes through `add` in order, those that were stored earlier, too. What is stored is
+    not made again.
+    """
+
+    def __init__(self, run: Run, estimator: str, load: Callable[[], PlaceDescriptor] | None) -> None:
+        """Nothing is made or loaded before the first chunk needs it.
+
+        Args:
+            run: its manifest's `place` names the descriptor.
+            estimator: name of the estimator.
+            load: makes a descriptor that is an object, SALAD or a user's own; None: `place` is another kind.
+        """
+        self._run, self._estimator, self._load = run, estimator, load
+        self._stage: DescribingStage | None = None
+
+    def needs_estimate(self, index: int) -> bool:
+        """Whether a stored chunk must be estimated again, because only that describes its frames."""
+        from_estimate = self._load is None and self._run.manifest["place"] == "backbone"
+        return from_estimate and not self._run.has_descriptors(index)
+
+    def add(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> None:
+        """Describe and store what can be now.
+
+        Args:
+            loaded: a stored chunk.
+            predicted: (N, D) what the estimator said of all its frames; None if nothing, or it was not asked.
+
+        Raises:
+            EstimationError: a descriptor broke its contract, or `backbone` was asked for in vain.
+        """
+        index = loaded.chunk.index
+        if not self._run.needs_descriptors(index):
+            return
+        self._stage = self._stage or self._make_stage()
+        if self._stage.needs_every_chunk or not self._run.has_descriptors(index):
+            own = slice(len(loaded.chunk.context), None)
+            frames = FramesToDescribe(
+                chunk=index,
+                images=np.stack([frame.image for frame in loaded.new_frames]),
+                indices=np.array(loaded.chunk.new, dtype=np.int64),
+                predicted=None if predicted is None else predicted[own],
+            )
+            self._store(self._stage.add(frames))
+
+    def finish(self) -> str | None:
+        """Describe and store what waited for the end; what there is to warn of, if this cannot be done."""
+        if self._stage is None:
+            return None
+        try:
+            described = self._stage.finish()
+        except EstimationError as error:
+            self._run.put_no_places(f"no loops are looked for: {error.what}")
+            return self._run.no_places
+        self._store(described)
+        return None
+
+    def _make_stage(self) -> DescribingStage:
+        if self._load is not None:
+            return ObjectStage(self._load)
+        if self._run.manifest["place"] == "backbone":
+            return BackboneStage(self._estimator)
+        centres = self._run.vocabulary() if self._run.has_vocabulary else None
+        vocabulary = None if centres is None else VladVocabulary(centres=centres)
+        return VladStage(vocabulary, lambda learnt: self._run.put_vocabulary(learnt.centres))
+
+    def _store(self, described: Iterable[DescribedChunk]) -> None:
+        """Those that are not stored yet."""
+        for chunk in described:
+            if not self._run.has_descriptors(chunk.chunk):
+                self._run.put_descriptors(chunk.chunk, chunk.vectors)
