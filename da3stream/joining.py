@@ -8,6 +8,7 @@ submaps that it would join can be trusted.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from da3stream.alignment import align_submaps
 from da3stream.chunking import window_around
 from da3stream.errors import EstimationError
-from da3stream.loop_closure.verification import Places, problem_of_edge, verify_loop
+from da3stream.loop_closure.verification import LoopSides, problem_of_edge, verify_loop
 from da3stream.making import ChunkMaker
 from da3stream.measuring import StageTimes
 from da3stream.scene import Chunk, LoopCandidate, LoopClosure, Prediction, Submap, SubmapEdge
@@ -71,23 +72,37 @@ class Joiner:
         self._keep(bridge)
         return None
 
-    def loop(self, candidate: LoopCandidate, chunk_size: int) -> LoopClosure:
-        """Verify a candidate with frames of both places, a fifth of the chunk size of each."""
+    def loop(
+        self, candidate: LoopCandidate, chunk_size: int, world_scales: Callable[[int], float]
+    ) -> LoopClosure:
+        """Verify a candidate with frames of both places, a fifth of the chunk size of each.
+
+        Args:
+            candidate: what to verify.
+            chunk_size: of fine chunks, in frames.
+            world_scales: scale of the world_from_submap of an earlier chunk, without this loop.
+        """
         window = max(MIN_WINDOW, chunk_size // WINDOWS_PER_CHUNK)
-        places = Places(
+        sides = LoopSides(
             earlier=window_around(candidate.earlier, window, self.frames),
             later=window_around(candidate.later, window, self.frames),
         )
-        chunk = Chunk(index=self.chunks, context=places.earlier + places.later, new=())
+        chunk = Chunk(index=self.chunks, context=sides.earlier + sides.later, new=())
         known = self._run.loops.get((candidate.later, candidate.earlier))
         if known is not None and known.is_accepted and self._is_stored(chunk):
             self._adopt(chunk)
         if known is None or (known.is_accepted and not self._is_stored(chunk)):
-            known = self._verify(candidate, places, chunk)
+            known = self._verify(candidate, sides, chunk, world_scales)
             self._run.put_loop(known)
         return known
 
-    def _verify(self, candidate: LoopCandidate, places: Places, chunk: Chunk) -> LoopClosure:
+    def _verify(
+        self,
+        candidate: LoopCandidate,
+        sides: LoopSides,
+        chunk: Chunk,
+        world_scales: Callable[[int], float],
+    ) -> LoopClosure:
         bridge = self._bridge(chunk)
         if isinstance(bridge, str):
             return LoopClosure(candidate=candidate, chunk=None, reason=bridge)
@@ -95,7 +110,12 @@ class Joiner:
         between = [edge for b in joined for a, edge in self._run.edges.get(b, {}).items() if a in joined]
         with self._times.stage("verification"):
             verdict = verify_loop(
-                bridge.submap, places, bridge.edges, between, typical_inlier_ratio=self._typical_inlier_ratio
+                bridge.submap,
+                sides,
+                bridge.edges,
+                between,
+                typical_inlier_ratio=self._typical_inlier_ratio,
+                world_scales={index: world_scales(index) for index in joined},
             )
         if verdict.reason is None:
             self._keep(bridge)

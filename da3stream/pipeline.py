@@ -14,7 +14,8 @@ from da3stream.config.model import ModelName
 from da3stream.errors import RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
-from da3stream.finishing import PlacedMap, write_outputs
+from da3stream.finishing import write_outputs
+from da3stream.placed_map import PlacedMap
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
 from da3stream.places import PlaceRecorder
@@ -78,8 +79,8 @@ def stream(
     leaves a run that can be resumed.
     """
     with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
-        for submap in session.chunks():
-            yield session.update(submap)
+        for index in session.chunks():
+            yield session.update(index)
         if (update := session.last_update()) is not None:
             yield update
         session.finish()
@@ -107,7 +108,9 @@ def export(
             )
         source = _reopen(run, config)
         watching = progress or ignore_progress
-        write_outputs(run, PlacedMap.of(run), names, config, source=source, progress=watching)
+        write_outputs(
+            run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
+        )
         return run.root
     finally:
         run.close()

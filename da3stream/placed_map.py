@@ -19,9 +19,6 @@ from da3stream.store import Run
 
 Array = NDArray[np.float64]
 
-SAME_SCALE = 1e-9
-"""A smaller change of the logarithm of the scale is rounding."""
-
 
 class PlacedMap:
     """All submaps of a run, or of its beginning, in the world.
@@ -35,12 +32,17 @@ class PlacedMap:
         self._placed: list[PlacedCameras] = []
         self._chain: list[Sim3] = []
         self._chain_centres: list[Array] = []
-        self._fine: list[int] = []
+        self.fine: list[int] = []
+        """Indices of the chunks that own frames."""
         self._first_new: list[int] = []
         self._ratios: dict[int, Array] = {}
         self.placement: Placement | None = None
         """What the last optimisation said."""
-        self._is_optimal = True
+        self._is_optimal = self._is_settled = True
+
+    def __len__(self) -> int:
+        """Number of chunks, those without frames of their own included."""
+        return len(self._cameras)
 
     @classmethod
     def of(cls, run: Run, scale_prior: float | None) -> PlacedMap:
@@ -48,8 +50,7 @@ class PlacedMap:
         placed = cls(run, scale_prior)
         for index in range(len(run.chunks)):
             placed.add(index)
-        placed.optimise()
-        placed.settle_scale()
+        placed.settle()
         return placed
 
     def add(self, index: int) -> None:
@@ -61,18 +62,19 @@ class PlacedMap:
             self._chain.append(Sim3(rotation=first[:, :3], translation=first[:, 3]))
             world_from_submap = self._chain[0]
         else:
-            neighbour = self._fine[-1] if self._fine[-1] in edges else min(edges)
+            neighbour = self.fine[-1] if self.fine[-1] in edges else min(edges)
             self._chain.append(self._chain[neighbour] @ edges[neighbour].a_from_b)
             world_from_submap = self._local_sim3(neighbour, cameras) @ edges[neighbour].a_from_b
         self._cameras.append(cameras)
         self._placed.append(_moved(cameras, world_from_submap))
         if cameras.chunk.new:
             self._ratios[index] = self._ratios_to_owner(index)
-            self._fine.append(index)
+            self.fine.append(index)
             self._first_new.append(cameras.chunk.new[0])
             own = slice(len(cameras.chunk.context), None)
             self._chain_centres.append(_moved(cameras, self._chain[-1]).world_from_cam[own, :3, 3])
         self._is_optimal &= len(edges) <= 1 and bool(cameras.chunk.new)
+        self._is_settled = False
 
     @property
     def is_metric(self) -> bool:
@@ -98,31 +100,30 @@ class PlacedMap:
         self._placed = list(self.placement.cameras)
         self._is_optimal = True
 
-    def settle_scale(self) -> bool:
-        """Bring the whole map to metres, once all submaps are there.
+    def settle(self) -> None:
+        """Place everything for good, now that all submaps are there; in metres if they are.
 
         Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
         said; from now on it is the median of all.
-
-        Returns:
-            Whether anything has changed.
         """
-        said = [
-            float(np.exp(np.log(self._placed[index].depth_scale).mean())) for index in self._metric_chunks
-        ]
-        log_factor = -float(np.median(np.log(said))) if said else 0.0
-        if abs(log_factor) < SAME_SCALE:
-            return False
-        metres_from_world = Sim3(scale=np.exp(log_factor), rotation=np.eye(3), translation=np.zeros(3))
+        if self._is_settled or not self._cameras:
+            return
+        self.optimise()
+        self._is_settled = True
+        depth_scales = [self._placed[index].depth_scale for index in self._metric_chunks]
+        if depth_scales:
+            unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
+            self._move(Sim3(scale=np.exp(-unit), rotation=np.eye(3), translation=np.zeros(3)))
+
+    def _move(self, new_world_from_world: Sim3) -> None:
         self._placed = [
             replace(
                 placed,
-                world_from_cam=metres_from_world.move_pose(placed.world_from_cam),
-                depth_scale=placed.depth_scale * np.exp(log_factor),
+                world_from_cam=new_world_from_world.move_pose(placed.world_from_cam),
+                depth_scale=placed.depth_scale * new_world_from_world.scale,
             )
             for placed in self._placed
         ]
-        return True
 
     def assemble(self, frames: Sequence[int]) -> AssembledCameras:
         """Blended cameras of consecutive frames."""
@@ -130,13 +131,17 @@ class PlacedMap:
         owner = bisect.bisect_right(self._first_new, min(frames)) - 1
         covering = itertools.takewhile(
             lambda placed: not wanted.isdisjoint(placed.chunk.frames),
-            (self._placed[index] for index in itertools.islice(self._fine, owner, None)),
+            (self._placed[index] for index in itertools.islice(self.fine, owner, None)),
         )
         return assemble(frames, [self._per_owner(placed) for placed in covering])
 
     def chain_centres(self) -> Array:
         """(N, 3) camera centres of all frames if only consecutive chunks were joined."""
         return np.concatenate(self._chain_centres)
+
+    def chain_scale(self, index: int) -> float:
+        """Scale of a submap in the world if only consecutive chunks were joined."""
+        return float(self._chain[index].scale)
 
     @property
     def _metric_chunks(self) -> list[int]:
@@ -162,9 +167,9 @@ class PlacedMap:
         """(N,) depth of each frame in the submap that owns it over its depth here."""
         chunk = self._run.chunks[index].chunk
         ratios = np.ones(len(chunk.frames))
-        if not self._fine:
+        if not self.fine:
             return ratios
-        previous = self._fine[-1]
+        previous = self.fine[-1]
         earlier = dict(zip(self._cameras[previous].chunk.frames, self._ratios[previous], strict=True))
         evidence = self._run.edges[index][previous].evidence
         ratio_of = dict(zip(evidence["frames"], evidence["depth_ratios"], strict=True))

@@ -26,7 +26,7 @@ class PlaceRecorder:
     """Describes the new frames of every chunk and stores the vectors.
 
     Every chunk of a run passes through `add` in order, those that were stored earlier, too. What is stored is
-    not made again.
+    not made again, but given out when it was given out first: what follows from it must come out the same.
     """
 
     def __init__(self, run: Run, estimator: str, load: Callable[[], PlaceDescriptor] | None) -> None:
@@ -39,14 +39,16 @@ class PlaceRecorder:
         """
         self._run, self._estimator, self._load = run, estimator, load
         self._stage: DescribingStage | None = None
+        self._waiting: list[int] = []
+        self._current: int | None = None
 
     def needs_estimate(self, index: int) -> bool:
         """Whether a stored chunk must be estimated again, because only that describes its frames."""
         from_estimate = self._load is None and self._run.manifest["place"] == "backbone"
         return from_estimate and not self._run.has_descriptors(index)
 
-    def add(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> None:
-        """Describe and store what can be now.
+    def add(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> list[int]:
+        """Describe and store what can be now. Returns the chunks whose descriptors are due with this one.
 
         Args:
             loaded: a stored chunk.
@@ -57,7 +59,9 @@ class PlaceRecorder:
         """
         index = loaded.chunk.index
         if not self._run.needs_descriptors(index):
-            return
+            return []
+        self._current = index
+        self._waiting.append(index)
         self._stage = self._stage or self._make_stage()
         if self._stage.needs_every_chunk or not self._run.has_descriptors(index):
             own = slice(len(loaded.chunk.context), None)
@@ -68,18 +72,33 @@ class PlaceRecorder:
                 predicted=None if predicted is None else predicted[own],
             )
             self._store(self._stage.add(frames))
+        return self._due() if self._is_due(index) else []
 
-    def finish(self) -> str | None:
-        """Describe and store what waited for the end; what there is to warn of, if this cannot be done."""
+    def finish(self) -> list[int]:
+        """Describe and store what waited for the end of the stream. Returns the chunks that are due now.
+
+        If this cannot be done, `Run.no_places` says why.
+        """
+        self._current = None
         if self._stage is None:
-            return None
+            return []
         try:
-            described = self._stage.finish()
+            self._store(self._stage.finish())
         except EstimationError as error:
             self._run.put_no_places(f"no loops are looked for: {error.what}")
-            return self._run.no_places
-        self._store(described)
-        return None
+            return []
+        return self._due()
+
+    def _is_due(self, index: int) -> bool:
+        """Whether descriptors are given out with this chunk, by what is journaled of the vocabulary."""
+        if self._load is not None or self._run.manifest["place"] != "vlad":
+            return True
+        learnt_with = self._run.vocabulary_chunk if self._run.has_vocabulary else None
+        return learnt_with is not None and index >= learnt_with
+
+    def _due(self) -> list[int]:
+        due, self._waiting = self._waiting, []
+        return due
 
     def _make_stage(self) -> DescribingStage:
         if self._load is not None:
@@ -88,7 +107,10 @@ class PlaceRecorder:
             return BackboneStage(self._estimator)
         centres = self._run.vocabulary() if self._run.has_vocabulary else None
         vocabulary = None if centres is None else VladVocabulary(centres=centres)
-        return VladStage(vocabulary, lambda learnt: self._run.put_vocabulary(learnt.centres))
+        return VladStage(vocabulary, self._keep_vocabulary)
+
+    def _keep_vocabulary(self, learnt: VladVocabulary) -> None:
+        self._run.put_vocabulary(learnt.centres, self._current)
 
     def _store(self, described: Iterable[DescribedChunk]) -> None:
         """Those that are not stored yet."""

@@ -71,10 +71,13 @@ def warnings_of(run: Run) -> list[str]:
     said += [f"{_named(chunks)}: {warning}" for warning, chunks in chunks_of.items()]
     for later, edges in sorted(run.edges.items()):
         for earlier, edge in sorted(edges.items()):
-            if edge.evidence["method"] == "poses":
+            if edge.kind == "overlap" and edge.evidence["method"] == "poses":
                 said.append(
                     f"chunks {earlier} and {later} share too little depth; joined by camera poses alone"
                 )
+    rejected = [rejected for rejected in run.rejected.values() if rejected.scale > 1]
+    if rejected:
+        said.append(f"coarse chunks made in vain: {len(rejected)}; the first one: {rejected[0].reason}")
     return said
 
 

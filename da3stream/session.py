@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.alignment import align_submaps
-from da3stream.chunking import Chunker, LoadedChunk, count_chunks
+from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
 from da3stream.config import Config
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
-from da3stream.estimation.base import PlansMemory
-from da3stream.estimation.contract import check_prediction, known_cameras_for
-from da3stream.finishing import PlacedMap, block_of, trajectory_of, write_outputs
+from da3stream.finishing import block_of, trajectory_of, write_outputs
+from da3stream.joining import Joiner
+from da3stream.loop_search import LoopSearch
+from da3stream.making import ChunkMaker
 from da3stream.measuring import StageTimes
+from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
-from da3stream.planning import describe, first_plan, shorter_plan
+from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.result import Result, Update, result_of, warnings_of
-from da3stream.scene import ChunkSizes, Frame, Submap
+from da3stream.scene import Frame, LoopCandidate, Submap
 from da3stream.source.base import FrameSource
 from da3stream.store import PlanRecord, Run
 from da3stream.writers import export_names
@@ -30,6 +30,10 @@ from da3stream.writers.cloud import confident_cloud
 
 DISK_BYTES_PER_FRAME = 140_000
 """What intermediate files take at 504x280; in proportion to the pixels at other sizes."""
+FEWEST_FINE_CHUNKS = 3
+"""With fewer a coarse chunk has nothing to tie together."""
+FAILURES_THAT_END_COARSE = 2
+"""So many coarse chunks in vain, and none kept: the frames are too far apart in this video."""
 
 
 class Session:
@@ -47,84 +51,95 @@ class Session:
         self.run, self.source, self.config = run, source, config
         self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
-        self._placed = PlacedMap(run)
-        self._settled: NDArray[np.float64] | None = None
+        self._maker = ChunkMaker(run, config, estimator, self._times)
+        self._joiner = Joiner(run, self._maker, self._times)
+        self._placed = PlacedMap(run, config.scale_prior)
+        self._coarse = CoarseWindows(config.coarse) if config.coarse else None
+        self._coarse_verdicts: list[str | None] = []
+        self._search: LoopSearch | None = None
+        self._due: list[int] = []
+        self._told = np.zeros((0, 4, 4))
         self._reused = False
         self._said: set[str] = set()
 
-    def chunks(self) -> Iterator[Submap]:
-        """Submap after submap, stored, aligned and placed; what an earlier run stored is read, not made.
+    def chunks(self) -> Iterator[int]:
+        """Indices of the fine chunks, each stored, joined and placed, with all that follows from it.
 
-        Of a finished run that kept nothing there are none.
+        What an earlier run stored is read, not made. Of a finished run that kept nothing there are none.
         """
         if self.run.is_finished and self.config.keep == "none":
             return
         self._total = self.source.size_hint()
-        previous: Submap | None = None
-        for submap in self._stored() if self.run.is_complete else self._made():
-            if previous is not None:
-                self._align(previous, submap)
-            self._placed.add(submap.chunk.index)
-            if self._settled is None:
-                self._settled = self.run.chunks[submap.chunk.index].settled_intrinsics
-            self._say_chunk(submap.chunk.index)
-            previous = submap
-            yield submap
+        yield from self._stored() if self.run.is_complete else self._made()
 
-    def _stored(self) -> Iterator[Submap]:
-        """The submaps of a run that had reached the end of its source."""
+    def _stored(self) -> Iterator[int]:
+        """The chunks of a run that had reached the end of its source."""
         self._progress(self._step("start"))
+        self._reused = True
         for index in range(len(self.run.chunks)):
-            self._reused = True
-            yield self.run.submap(index)
+            self._placed.add(index)
+            if self.run.chunks[index].chunk.new:
+                self._say_chunk(index)
+                yield index
 
-    def _made(self) -> Iterator[Submap]:
-        """The submaps, from decoded frames; those that are stored are checked against them and read."""
-        chunks = Chunker(self._frames(), self._sizes_of)
-        frames = 0
+    def _made(self) -> Iterator[int]:
+        """The chunks, from decoded frames; those that are stored are checked against them and read."""
+        chunks = Chunker(self._frames(), self._sizes_of, lambda: self._joiner.chunks)
         while (loaded := self._next(chunks)) is not None:
+            index = loaded.chunk.index
             self._reused = self._is_made(loaded)
             try:
-                submap = self._reuse(loaded) if self._reused else self._estimate(loaded)
+                submap = self._reuse(loaded) if self._reused else self._make(loaded)
             except DeviceMemoryError as error:
-                self._shorten(loaded.chunk.index, error)
+                plan = self._maker.shorten(index, error)
+                self._say(plan.warning)
                 chunks.give_back(loaded)
                 continue
-            yield submap
-            frames += len(loaded.chunk.new)
-        if frames == 0:
+            self._join(submap)
+            self._follow_up()
+            self._say_chunk(index)
+            yield index
+        if self._joiner.frames == 0:
             raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
-        self._finish_places()
-        self.run.end_stream(frames, getattr(self.source, "warnings", ()))
+        self._follow_up_at_the_end()
+        self.run.end_stream(self._joiner.frames, getattr(self.source, "warnings", ()))
 
-    def update(self, submap: Submap) -> Update:
-        """What the newest chunk has told."""
-        chunk = submap.chunk
-        block = block_of(self.run, self._placed, chunk.index, self.run.typical_confidence)
-        corrected = self._placed.assemble(chunk.context).world_from_cam if chunk.context else ()
+    def update(self, index: int) -> Update:
+        """What a new fine chunk has told."""
+        if self._placed.needs_optimisation:
+            with self._times.stage("optimisation"):
+                self._placed.optimise()
+            corrections = self._corrections(since=0)
+        else:
+            context = self.run.chunks[index].chunk.context
+            corrections = self._corrections(since=min(context, default=0))
+        block = block_of(self.run, self._placed, index, self.run.typical_confidence)
+        self._told = np.concatenate([self._told, block.world_from_cam])
         cloud = confident_cloud(block, self.config.confidence_percentile)
         return Update(
-            chunk=chunk.index,
+            chunk=index,
             frames=block.index,
             timestamp_s=block.timestamp_s,
             world_from_cam=block.world_from_cam,
-            corrections=dict(zip(chunk.context, corrected, strict=True)),
+            corrections=corrections,
             points_in_world=cloud.points_in_world,
             colors=cloud.colors,
         )
 
     def last_update(self) -> Update | None:
         """What only the whole tells; None if that is nothing new."""
-        if not self._placed.submaps or not self._placed.settle_scale():
+        if not len(self._told):
             return None
-        everything = trajectory_of(self.run, self._placed)
-        none = slice(0, 0)
+        self._settle()
+        corrections = self._corrections(since=0)
+        if not corrections:
+            return None
         return Update(
-            chunk=len(self.run.chunks) - 1,
-            frames=everything.index[none],
-            timestamp_s=everything.timestamp_s[none],
-            world_from_cam=everything.world_from_cam[none],
-            corrections=dict(zip(everything.index.tolist(), everything.world_from_cam, strict=True)),
+            chunk=self.run.fine_chunks[-1].chunk.index,
+            frames=np.zeros(0, dtype=np.int64),
+            timestamp_s=np.zeros(0),
+            world_from_cam=np.zeros((0, 4, 4)),
+            corrections=corrections,
             points_in_world=np.empty((0, 3), dtype=np.float32),
             colors=np.empty((0, 3), dtype=np.uint8),
         )
@@ -134,8 +149,8 @@ class Session:
         if self.run.is_finished:
             self._keep_what_was_asked_for()
             return result_of(self.run)
+        self._settle()
         with self._times.stage("assembly"):
-            self._placed.settle_scale()
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
@@ -146,7 +161,9 @@ class Session:
         self.run.write_manifest(
             status="finished",
             frames=len(trajectory),
-            chunks=len(self.run.chunks),
+            chunks=len(self._placed.fine),
+            coarse_chunks=sum(record.chunk.scale > 1 for record in self.run.chunks.values()),
+            loops=sum(loop.is_accepted for loop in self.run.loops.values()),
             measured=self._times.summary(),
             is_metric=self._placed.is_metric,
             warnings=warnings_of(self.run),
@@ -155,9 +172,7 @@ class Session:
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
         return result_of(self.run)
 
-    def _keep_what_was_asked_for(self) -> None:
-        if self.config.keep == "none":
-            self.run.drop_intermediate()
+    # Chunks -------------------------------------------------------------------------------------
 
     def _frames(self) -> Iterator[Frame]:
         """The source's frames, checked."""
@@ -172,58 +187,25 @@ class Session:
                 )
             yield frame
 
-    def _sizes_of(self, chunk: int, frame: Frame) -> ChunkSizes:
-        """How long a chunk is: as journaled, or as planned now that the first frame is here."""
-        plan = self.run.plan_for(chunk)
-        if plan is None:
-            plan = first_plan(self._estimator, self.config, frame.size)
-            self.run.put_plan(plan)
+    def _sizes_of(self, chunk: int, frame: Frame) -> Any:
+        sizes = self._maker.sizes_of(chunk, frame)
         if chunk == 0:
-            self._say_plan(plan)
-        if plan.execution is not None and isinstance(self._estimator, PlansMemory):
-            self._estimator.execution = plan.execution
-        return plan.sizes
-
-    def _shorten(self, chunk: int, error: DeviceMemoryError) -> None:
-        """Go on with chunks of half the size."""
-        plan = shorter_plan(self._plan_of(chunk), chunk, self.config, error)
-        self.run.put_plan(plan)
-        self._progress(Progress(stage="estimation", message=plan.warning))
-
-    def _plan_of(self, chunk: int) -> PlanRecord:
-        plan = self.run.plan_for(chunk)
-        assert plan is not None, "chunks are made by a plan"
-        return plan
-
-    def _note_execution(self, chunk: int) -> None:
-        """Journal it if the estimator has begun to cut its work smaller."""
-        plan, estimator = self._plan_of(chunk), self._estimator
-        if isinstance(estimator, PlansMemory) and estimator.execution != plan.execution:
-            changed = replace(plan, first_chunk=chunk, execution=estimator.execution, warning=None)
-            self.run.put_plan(changed)
+            self._say_plan(self._maker.plan_of(chunk))
+        return sizes
 
     def _next(self, chunks: Iterator[LoadedChunk]) -> LoadedChunk | None:
         with self._times.stage("decoding"):
             return next(chunks, None)
 
-    def _estimate(self, loaded: LoadedChunk) -> Submap:
-        images = np.stack([frame.image for frame in loaded.frames])
-        indices = np.array(loaded.chunk.frames, dtype=np.int64)
-        with self._times.stage("estimation"):
-            known = known_cameras_for(loaded.frames, self.config, self._settled)
-            prediction = self._estimator.estimate(images, indices=indices, known_cameras=known)
-            check_prediction(prediction, self._estimator.name, len(indices))
-        self._note_execution(loaded.chunk.index)
-        with self._times.stage("store"):
-            keep_full = self.config.keep == "full"
-            submap = self.run.put_chunk(loaded.chunk, loaded.new_frames, prediction, keep_full=keep_full)
-        self._describe(loaded, prediction.descriptors)
-        return submap
-
     def _is_made(self, loaded: LoadedChunk) -> bool:
         """Whether an earlier run has stored this chunk, with all that only an estimate can tell."""
         stored = self.run.has_chunk(loaded.chunk, loaded.new_frames)
         return stored and not self._places.needs_estimate(loaded.chunk.index)
+
+    def _make(self, loaded: LoadedChunk) -> Submap:
+        submap, prediction = self._maker.make(loaded)
+        self._describe(loaded, prediction.descriptors)
+        return submap
 
     def _reuse(self, loaded: LoadedChunk) -> Submap:
         """A stored chunk; the descriptors of its frames may be missing."""
@@ -232,28 +214,120 @@ class Session:
 
     def _describe(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> None:
         with self._times.stage("descriptors"):
-            self._places.add(loaded, predicted)
+            self._due = self._places.add(loaded, predicted)
 
-    def _finish_places(self) -> None:
+    def _join(self, submap: Submap) -> None:
+        index = submap.chunk.index
+        self._maker.learn_from(index)
+        self._joiner.add(submap)
+        self._placed.add(index)
+
+    # What follows from a chunk: coarse chunks and loops -------------------------------------------
+
+    def _follow_up(self) -> None:
+        if self._coarse is not None and len(self._placed.fine) >= FEWEST_FINE_CHUNKS:
+            self._make_coarse(self._coarse.complete(self._joiner.frames, self._chunk_size))
+        self._close_loops(self._due)
+
+    def _follow_up_at_the_end(self) -> None:
+        if self._coarse is not None and len(self._placed.fine) >= FEWEST_FINE_CHUNKS:
+            self._make_coarse(self._coarse.complete(self._joiner.frames, self._chunk_size))
+            self._make_coarse(self._coarse.rest(self._joiner.frames, self._chunk_size))
         with self._times.stage("descriptors"):
-            warning = self._places.finish()
-        if warning is not None:
-            self._progress(Progress(stage="estimation", message=warning))
+            due = self._places.finish()
+        self._say(self.run.no_places)
+        self._close_loops(due)
+        if self._search is not None:
+            self._verify(self._search.finish())
 
-    def _align(self, previous: Submap, submap: Submap) -> None:
-        if previous.chunk.index not in self.run.edges.get(submap.chunk.index, {}):
-            with self._times.stage("alignment"):
-                self.run.put_edge(align_submaps(previous, submap))
+    def _make_coarse(self, windows: Iterable[tuple[int, ...]]) -> None:
+        assert self._coarse is not None
+        for frames in windows:
+            if self._coarse_is_off:
+                return
+            reason = self._joiner.coarse(frames, self._coarse.stride)
+            self._adopt_bridge()
+            self._coarse_verdicts.append(reason)
+            if reason is not None and self._coarse_is_off:
+                self._say(f"no more coarse chunks: {reason}")
+
+    @property
+    def _coarse_is_off(self) -> bool:
+        """Whether the first coarse chunks were all in vain."""
+        failed = len(self._coarse_verdicts) - self._coarse_verdicts.count(None)
+        return failed == len(self._coarse_verdicts) >= FAILURES_THAT_END_COARSE
+
+    def _close_loops(self, described: list[int]) -> None:
+        """Search with the descriptors of these chunks, and verify what is found."""
+        if not self.config.loop or not described:
+            return
+        if self._search is None:
+            sizes = self._maker.plan_of(described[0]).sizes
+            self._search = LoopSearch(self.run.scratch_folder(), sizes, self.config.loop_budget)
+        with self._times.stage("search"):
+            for index in described:
+                vectors = self.run.descriptors(index)
+                assert vectors is not None, "the recorder has stored them"
+                frames = np.array(self.run.chunks[index].chunk.new, dtype=np.int64)
+                self._search.add(frames, vectors, self._placed.chain_centres())
+            candidates = self._search.decide(len(described))
+        self._verify(candidates)
+
+    def _verify(self, candidates: Iterable[LoopCandidate]) -> None:
+        for candidate in candidates:
+            closure = self._joiner.loop(candidate, self._chunk_size, self._placed.chain_scale)
+            self._adopt_bridge()
+            verdict = "closed" if closure.is_accepted else f"rejected, {closure.reason}"
+            self._say(f"loop between frames {candidate.earlier} and {candidate.later}: {verdict}")
+
+    def _adopt_bridge(self) -> None:
+        """Place the chunk that was just made, if one was kept."""
+        if self._joiner.chunks > len(self._placed):
+            self._placed.add(self._joiner.chunks - 1)
+
+    @property
+    def _chunk_size(self) -> int:
+        return self._maker.plan_of(self._joiner.chunks - 1).sizes.size
+
+    # The whole ----------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Place everything for good. Doing it again changes nothing."""
+        with self._times.stage("optimisation"):
+            self._placed.settle()
+
+    def _corrections(self, since: int) -> dict[int, NDArray[np.float64]]:
+        """The cameras from a frame on that were told before and lie elsewhere now, by frame."""
+        corrections = {}
+        for record in self.run.fine_chunks:
+            new = record.chunk.new
+            if since <= new[-1] and new[-1] < len(self._told):
+                cameras = self._placed.assemble(new).world_from_cam
+                for frame, pose in zip(new, cameras, strict=True):
+                    if not np.array_equal(pose, self._told[frame]):
+                        corrections[frame] = self._told[frame] = pose
+        return corrections
+
+    def _keep_what_was_asked_for(self) -> None:
+        if self.config.keep == "none":
+            self.run.drop_intermediate()
+
+    # Words --------------------------------------------------------------------------------------
+
+    def _say(self, message: str | None) -> None:
+        if message is not None:
+            self._progress(Progress(stage="estimation", message=message))
 
     def _say_chunk(self, index: int) -> None:
         record = self.run.chunks[index]
+        number = len(self._placed.fine)
         self._progress(
-            self._step("estimation", chunk=index + 1, frames=record.chunk.new[-1] + 1, reused=self._reused)
+            self._step("estimation", chunk=number, frames=record.chunk.new[-1] + 1, reused=self._reused)
         )
         for warning in record.warnings:
             if warning not in self._said:
                 self._said.add(warning)
-                self._progress(Progress(stage="estimation", message=f"chunk {index}: {warning}"))
+                self._say(f"chunk {index}: {warning}")
 
     def _say_plan(self, plan: PlanRecord) -> None:
         """What is about to happen, in a line."""

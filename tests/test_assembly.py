@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da3stream.assembly import PlacedSubmap, assemble
+from da3stream.assembly import assemble
 from da3stream.chunking import Chunker
-from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk, ChunkSizes, Frame
+from da3stream.scene import Chunk, ChunkSizes, Frame, PlacedCameras
 
 LAW = settings(max_examples=25, deadline=None)
 PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -25,27 +26,17 @@ def walk(frames: int) -> np.ndarray:
 def plan(frames: int, size: int, overlap: int) -> list[Chunk]:
     images = (Frame(index=i, source_index=i, timestamp_s=0.0, image=PIXEL) for i in range(frames))
     sizes = ChunkSizes(size=size, overlap=overlap)
-    return [loaded.chunk for loaded in Chunker(images, lambda _index, _frame: sizes)]
+    return [
+        loaded.chunk for loaded in Chunker(images, lambda _index, _frame: sizes, itertools.count().__next__)
+    ]
 
 
-def placed(
-    chunk: Chunk,
-    world_from_cam: np.ndarray,
-    world_from_submap: Sim3,
-    depth_ratio: dict[int, float] | None = None,
-) -> PlacedSubmap:
-    """The submap that, placed by `world_from_submap`, says `world_from_cam` (of all frames) of its frames."""
-    submap_from_cam = world_from_submap.inverse().move_pose(world_from_cam[list(chunk.frames)])
-    return PlacedSubmap(
-        chunk=chunk,
-        world_from_submap=world_from_submap,
-        cam_from_submap=rigid3.invert(submap_from_cam)[:, :3],
-        depth_ratio=depth_ratio or {},
+def placed(chunk: Chunk, world_from_cam: np.ndarray, depth_scale: float = 1.0) -> PlacedCameras:
+    """The submap that says `world_from_cam` (of all frames) of its frames."""
+    own = list(chunk.frames)
+    return PlacedCameras(
+        chunk=chunk, world_from_cam=world_from_cam[own], depth_scale=np.full(len(own), depth_scale)
     )
-
-
-def sim3s(count: int, seed: int = 0) -> list[Sim3]:
-    return [Sim3.exp(tangent) for tangent in np.random.default_rng(seed).normal(size=(count, 7))]
 
 
 def shifted(poses: np.ndarray, offset: float) -> np.ndarray:
@@ -59,7 +50,7 @@ def shares_of_each(chunks: list[Chunk], frames: int) -> np.ndarray:
     still = np.tile(np.eye(4), (frames, 1, 1))
     shares = []
     for loud in chunks:
-        submaps = [placed(chunk, shifted(still, float(chunk is loud)), Sim3.identity()) for chunk in chunks]
+        submaps = [placed(chunk, shifted(still, float(chunk is loud))) for chunk in chunks]
         shares.append(assemble(range(frames), submaps).world_from_cam[:, 0, 3])
     return np.array(shares)
 
@@ -69,7 +60,7 @@ def shares_of_each(chunks: list[Chunk], frames: int) -> np.ndarray:
 def test_submaps_that_agree_give_what_they_say(frames: int, size: int, data: st.DataObject) -> None:
     chunks = plan(frames, size, data.draw(st.integers(1, size - 2)))
     truth = walk(frames)
-    submaps = [placed(chunk, truth, where) for chunk, where in zip(chunks, sim3s(len(chunks)), strict=True)]
+    submaps = [placed(chunk, truth) for chunk in chunks]
     np.testing.assert_allclose(assemble(range(frames), submaps).world_from_cam, truth, atol=1e-9)
 
 
@@ -114,9 +105,8 @@ def test_a_blended_trajectory_stays_between_its_submaps_and_has_no_kink(size: in
     truth = walk(frames)
     chunks = plan(frames, size, overlap)
     offsets = np.random.default_rng(1).uniform(-0.5, 0.5, len(chunks))
-    where = sim3s(len(chunks), seed=2)
     said = [shifted(truth, offset) for offset in offsets]
-    submaps = [placed(*parts) for parts in zip(chunks, said, where, strict=True)]
+    submaps = [placed(*parts) for parts in zip(chunks, said, strict=True)]
     cameras = assemble(range(frames), submaps).world_from_cam
     blended = cameras[:, 0, 3] - truth[:, 0, 3]
     for frame in range(frames):
@@ -131,7 +121,7 @@ def test_rotations_that_disagree_are_met_halfway_and_stay_orthonormal() -> None:
     second = Chunk(index=1, context=tuple(range(10)), new=(10,))
     still = np.tile(np.eye(4), (11, 1, 1))
     turned = Sim3.exp([0.0, 0.4, 0.0, 0, 0, 0, 0]).move_pose(still)
-    submaps = [placed(first, still, sim3s(1)[0]), placed(second, turned, sim3s(2)[1])]
+    submaps = [placed(first, still), placed(second, turned)]
     cameras = assemble(range(11), submaps).world_from_cam
     rotation = cameras[:, :3, :3]
     np.testing.assert_allclose(
@@ -144,32 +134,16 @@ def test_rotations_that_disagree_are_met_halfway_and_stay_orthonormal() -> None:
     assert angles[10] == pytest.approx(0.4)
 
 
-def test_depth_scale_takes_the_owners_depth_to_the_world() -> None:
-    """Both submaps know the depth of the shared frames exactly, so they agree on the scale."""
-    first = Chunk(index=0, context=(), new=(0, 1, 2, 3))
-    second = Chunk(index=1, context=(2, 3), new=(4, 5))
-    truth = walk(6)
-    where = [
-        Sim3(scale=2.0, rotation=np.eye(3), translation=np.zeros(3)),
-        Sim3(scale=0.5, rotation=np.eye(3), translation=np.zeros(3)),
-    ]
-    # A world depth of 1 is 0.5 in the first submap, the owner, and 2 in the second: ratio 0.25.
-    submaps = [placed(first, truth, where[0]), placed(second, truth, where[1], {2: 0.25, 3: 0.25})]
-    scale = assemble(range(6), submaps).depth_scale
-    np.testing.assert_allclose(scale, [2.0, 2.0, 2.0, 2.0, 0.5, 0.5], rtol=1e-12)
-
-
 def test_depth_scales_that_disagree_are_averaged_as_ratios() -> None:
     first, second = Chunk(index=0, context=(), new=(0, 1)), Chunk(index=1, context=(0, 1), new=(2,))
-    one, four = (Sim3(scale=s, rotation=np.eye(3), translation=np.zeros(3)) for s in (1.0, 4.0))
-    scale = assemble(range(3), [placed(first, walk(3), one), placed(second, walk(3), four)]).depth_scale
+    scale = assemble(range(3), [placed(first, walk(3), 1.0), placed(second, walk(3), 4.0)]).depth_scale
     # The second submap counts 1/4, then 3/4: geometric means.
     np.testing.assert_allclose(scale, [4**0.25, 4**0.75, 4.0], rtol=1e-12)
 
 
 def test_frames_come_in_the_order_asked_for() -> None:
     chunks = plan(20, 8, 4)
-    submaps = [placed(chunk, walk(20), Sim3.identity()) for chunk in chunks]
+    submaps = [placed(chunk, walk(20)) for chunk in chunks]
     whole = assemble(range(20), submaps)
     some = assemble([13, 2, 7], submaps)
     np.testing.assert_array_equal(some.world_from_cam, whole.world_from_cam[[13, 2, 7]])
@@ -178,11 +152,11 @@ def test_frames_come_in_the_order_asked_for() -> None:
 
 def test_a_frame_that_no_submap_contains_is_named() -> None:
     with pytest.raises(KeyError, match=r"\[9\]"):
-        assemble([1, 9], [placed(Chunk(index=0, context=(), new=(0, 1, 2)), walk(3), Sim3.identity())])
+        assemble([1, 9], [placed(Chunk(index=0, context=(), new=(0, 1, 2)), walk(3))])
 
 
 def test_submaps_may_come_from_an_iterator() -> None:
-    submaps = [placed(chunk, walk(12), Sim3.identity()) for chunk in plan(12, 8, 4)]
+    submaps = [placed(chunk, walk(12)) for chunk in plan(12, 8, 4)]
     np.testing.assert_array_equal(
         assemble(range(12), iter(submaps)).world_from_cam, assemble(range(12), submaps).world_from_cam
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da3stream.chunking import Chunker, LoadedChunk, count_chunks
-from da3stream.scene import ChunkSizes, Frame
+from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks, window_around
+from da3stream.scene import Chunk, ChunkSizes, Frame
 
 LAW = settings(max_examples=150, deadline=None)
 PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -29,7 +30,7 @@ def frames_of(count: int) -> Iterator[Frame]:
 
 
 def chunker(frames: Iterable[Frame], sizes: ChunkSizes) -> Chunker:
-    return Chunker(frames, lambda _index, _frame: sizes)
+    return Chunker(frames, lambda _index, _frame: sizes, itertools.count().__next__)
 
 
 def plan(count: int, sizes: ChunkSizes) -> list[LoadedChunk]:
@@ -130,7 +131,7 @@ def test_the_sizes_are_asked_for_when_a_chunk_begins() -> None:
         asked.append((index, frame.index))
         return ChunkSizes(size=10, overlap=4) if index < 2 else ChunkSizes(size=5, overlap=2)
 
-    lengths = [len(loaded.frames) for loaded in Chunker(frames_of(24), sizes_of)]
+    lengths = [len(loaded.frames) for loaded in Chunker(frames_of(24), sizes_of, itertools.count().__next__)]
     assert lengths == [10, 10, 5, 5, 4]
     assert asked == [(0, 0), (1, 10), (2, 16), (3, 19), (4, 22)]
 
@@ -142,13 +143,58 @@ def test_a_chunk_that_was_too_long_comes_again_shorter(count: int, wrong: int, s
     size = max(3, sizes.size // 2)
     smaller = ChunkSizes(size=size, overlap=min(sizes.overlap, size - 2))
     current = sizes
-    chunks = Chunker(frames_of(count), lambda _index, _frame: current)
-    seen = []
+    seen: list[Chunk] = []
+    chunks = Chunker(frames_of(count), lambda _index, _frame: current, lambda: len(seen))
     for loaded in chunks:
         if loaded.chunk.index == wrong and current is sizes:
             current = smaller
             chunks.give_back(loaded)
         else:
             seen.append(loaded.chunk)
-    planned = Chunker(frames_of(count), lambda index, _frame: sizes if index < wrong else smaller)
+    planned = Chunker(
+        frames_of(count),
+        lambda index, _frame: sizes if index < wrong else smaller,
+        itertools.count().__next__,
+    )
     assert seen == [loaded.chunk for loaded in planned]
+
+
+def coarse_windows(frames: int, stride: int, size: int, arrivals: Iterable[int]) -> list[tuple[int, ...]]:
+    """All windows of a video whose frames have arrived in portions."""
+    windows = CoarseWindows(stride)
+    made = [window for arrived in arrivals for window in windows.complete(arrived, size)]
+    return [*made, *windows.complete(frames, size), *windows.rest(frames, size)]
+
+
+@LAW
+@given(st.integers(0, 2000), st.integers(2, 9), st.integers(8, 30), st.integers(1, 200))
+def test_coarse_windows_cover_every_sth_frame_however_the_frames_arrive(
+    frames: int, stride: int, size: int, portion: int
+) -> None:
+    windows = coarse_windows(frames, stride, size, range(portion, frames, portion))
+    assert windows == coarse_windows(frames, stride, size, [])
+    assert all(8 <= len(window) <= size and window[-1] < frames for window in windows)
+    assert all(set(np.diff(window)) <= {stride} and window[0] % stride == 0 for window in windows)
+    for earlier, later in pairwise(windows):
+        assert len(set(earlier) & set(later)) >= size // 2
+    rows = len(range(0, frames, stride))
+    uncovered = rows - len({frame for window in windows for frame in window})
+    assert uncovered < max(8, size // 8)
+
+
+def test_a_coarse_window_comes_as_soon_as_its_frames_are_there() -> None:
+    windows = CoarseWindows(8)
+    assert list(windows.complete(472, 60)) == []
+    assert list(windows.complete(473, 60)) == [tuple(range(0, 480, 8))]
+    assert list(windows.complete(712, 60)) == []
+    assert [window[0] for window in windows.complete(713, 60)] == [240]
+    assert list(windows.rest(730, 60)) == []
+    assert [window[-1] for window in windows.rest(1000, 60)] == [992]
+
+
+@pytest.mark.parametrize(
+    ("frame", "frames", "expected"),
+    [(50, 100, range(44, 56)), (2, 100, range(12)), (99, 100, range(88, 100)), (3, 7, range(7))],
+)
+def test_a_window_around_a_frame_stays_inside_the_video(frame: int, frames: int, expected: range) -> None:
+    assert window_around(frame, 12, frames) == tuple(expected)

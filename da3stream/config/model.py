@@ -122,6 +122,19 @@ class ChunkingConfig(_Section):
         ge=1,
         description="Frames that a chunk shares with the one before; default: half of the chunk size.",
     )
+    coarse: int = Field(
+        8,
+        ge=0,
+        description="Reconstruct every N-th frame once more, in chunks that span N times as many frames and tie "
+        "the others together: less drift for 2 / N more work. Switched off where the camera moves too far in N "
+        "frames. 0: no coarse chunks.",
+    )
+
+    @model_validator(mode="after")
+    def _check_coarse(self) -> ChunkingConfig:
+        if self.coarse == 1:
+            raise ValueError("coarse must be 0 (no coarse chunks) or at least 2")
+        return self
 
     @model_validator(mode="after")
     def _check_overlap(self) -> ChunkingConfig:
@@ -219,7 +232,7 @@ class EstimationConfig(_Section):
 
 
 class LoopConfig(_Section):
-    """How places that were seen before are recognised."""
+    """How places that were seen before are recognised, and what is made of it."""
 
     loop: bool = Field(True, description="Look for places seen before and close loops.")
     place: Literal["auto", "salad", "vlad", "backbone", "none"] = Field(
@@ -229,6 +242,17 @@ class LoopConfig(_Section):
         "are fetched if need be (`da3stream weights fetch salad`). backbone: what a da3 model makes of each "
         "frame anyway. auto: salad if its weights are on this machine and there is a GPU, else vlad. none: "
         "nothing.",
+    )
+    loop_budget: float = Field(
+        40.0,
+        ge=0,
+        description="Loops that are verified for every 100 chunks, at most; each costs two fifths of a chunk.",
+    )
+    scale_prior: float | None = Field(
+        None,
+        gt=0,
+        description="For models in metres: relative standard deviation of a chunk's scale, 0.05 for example. "
+        "Keeps the scale from drifting where no loop is closed; default: scales follow the overlaps alone.",
     )
 
 

@@ -125,10 +125,14 @@ class RunFiles:
                 hint="What is stored until here is kept; once the cause is removed, go on with --resume.",
             ) from error
 
-    def _scratch(self, relative: str) -> Path:
+    def scratch_folder(self) -> Path:
+        """A folder that `clean_scratch` removes."""
         folder = self.root / SCRATCH
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{uuid.uuid4().hex}-{PurePosixPath(relative).name}"
+        return folder
+
+    def _scratch(self, relative: str) -> Path:
+        return self.scratch_folder() / f"{uuid.uuid4().hex}-{PurePosixPath(relative).name}"
 
 
 class PendingFile:

@@ -31,6 +31,8 @@ class StoredPlaces:
         self._descriptors_crc32: dict[int, int] = {}
         """By chunk index."""
         self._vocabulary_crc32: int | None = None
+        self.vocabulary_chunk: int | None = None
+        """Index of the chunk whose frames completed the vocabulary; None: the end of the stream did."""
         self.no_places: str | None = None
         """Why this video has no place descriptors, though they were asked for; None if nothing is wrong."""
 
@@ -74,9 +76,12 @@ class StoredPlaces:
             return None
         return decode_vocabulary(self.files.read_checked(VOCABULARY, self._vocabulary_crc32))
 
-    def put_vocabulary(self, centres: NDArray[np.float32]) -> None:
-        """Store (words, D) centres. If they differ from older ones, all descriptors are to be made anew."""
-        self._put("vocabulary", VOCABULARY, encode_vocabulary(centres))
+    def put_vocabulary(self, centres: NDArray[np.float32], chunk: int | None) -> None:
+        """Store (words, D) centres and when they were known, see `vocabulary_chunk`.
+
+        If they differ from older ones, all descriptors are to be made anew.
+        """
+        self._put("vocabulary", VOCABULARY, encode_vocabulary(centres), chunk=chunk)
 
     def put_no_places(self, reason: str) -> None:
         """Record that there will be no descriptors, and why."""
@@ -92,7 +97,7 @@ class StoredPlaces:
             case "vocabulary":
                 if event["crc32"] != self._vocabulary_crc32:
                     self._descriptors_crc32.clear()
-                self._vocabulary_crc32 = event["crc32"]
+                self._vocabulary_crc32, self.vocabulary_chunk = event["crc32"], event["chunk"]
             case "no_places":
                 self.no_places = event["reason"]
 

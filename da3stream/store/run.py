@@ -279,6 +279,10 @@ class Run(StoredPlaces):
         self._announce(path)
         return self.files.folder(path)
 
+    def scratch_folder(self) -> Path:
+        """A folder for files that nobody misses when the run is closed."""
+        return self.files.scratch_folder()
+
     def write_manifest(self, **changes: Any) -> None:
         """Change entries of run.json, durably."""
         self.manifest = {**self.manifest, **changes}

@@ -16,9 +16,13 @@ from da3stream.scene import (
     Frame,
     FrameBlock,
     KnownCameras,
+    LoopCandidate,
+    LoopClosure,
+    PlacedCameras,
     PoseGraph,
     Prediction,
     Submap,
+    SubmapCameras,
     SubmapEdge,
     Trajectory,
 )
@@ -27,7 +31,17 @@ MAPS = np.ones((2, 4, 5), dtype=np.float32)
 CAMERAS = np.tile(np.eye(3), (2, 1, 1))
 POSES = np.tile(np.eye(4), (2, 1, 1))
 
+CANDIDATE = LoopCandidate(later=9, earlier=2, similarity=0.5, threshold=0.4, support=3)
+
 SAMPLES: dict[str, Any] = {
+    "LoopCandidate": CANDIDATE,
+    "LoopClosure": LoopClosure(candidate=CANDIDATE, chunk=4, reason=None),
+    "SubmapCameras": SubmapCameras(
+        chunk=Chunk(index=0, context=(0,), new=(1,)), cam_from_submap=POSES[:, :3], typical_depth=1.0
+    ),
+    "PlacedCameras": PlacedCameras(
+        chunk=Chunk(index=0, context=(0,), new=(1,)), world_from_cam=POSES, depth_scale=np.ones(2)
+    ),
     "Chunk": Chunk(index=0, context=(0,), new=(1,)),
     "ChunkSizes": ChunkSizes(size=4, overlap=2),
     "Frame": Frame(index=0, source_index=0, timestamp_s=0.0, image=np.zeros((4, 6, 3), dtype=np.uint8)),
@@ -169,3 +183,19 @@ def test_the_size_of_a_frame_is_width_then_height() -> None:
 
 def test_lengths_count_frames() -> None:
     assert len(SAMPLES["Trajectory"]) == len(SAMPLES["FrameBlock"]) == 2
+
+
+def test_a_loop_joins_a_later_frame_to_an_earlier_one() -> None:
+    with pytest.raises(ValueError, match="got 2 and 9"):
+        replace(CANDIDATE, later=2, earlier=9)
+
+
+def test_a_loop_is_accepted_unless_something_speaks_against_it() -> None:
+    accepted = SAMPLES["LoopClosure"]
+    assert accepted.is_accepted
+    assert not replace(accepted, chunk=None, reason="the places do not overlap").is_accepted
+
+
+def test_a_submap_without_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="typical_depth"):
+        replace(SAMPLES["SubmapCameras"], typical_depth=0.0)

@@ -10,7 +10,7 @@ from da3stream.geometry.sim3 import Sim3
 from da3stream.scene import Chunk, Frame, Prediction, SubmapEdge
 from da3stream.store import Run
 
-WIDTH, HEIGHT = 42, 28
+WIDTH, HEIGHT = IMAGE_SIZE = 42, 28
 
 
 def make_frames(indices: tuple[int, ...]) -> tuple[Frame, ...]:
@@ -53,6 +53,7 @@ def put(run: Run, index: int, **options: Any) -> None:
     """Store one of CHUNKS, and its edge."""
     chunk = CHUNKS[index]
     prediction = make_prediction(len(chunk.frames), seed=index)
-    run.put_chunk(chunk, make_frames(chunk.new), prediction, **{"keep_full": False, **options})
+    fixed = {"image_size": IMAGE_SIZE, "keep_full": False}
+    run.put_chunk(chunk, make_frames(chunk.new), prediction, **{**fixed, **options})
     if index:
-        run.put_edge(make_edge(index - 1, index))
+        run.put_edges(index, [make_edge(index - 1, index)])

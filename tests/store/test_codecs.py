@@ -19,7 +19,13 @@ from da3stream.scene import Chunk, Submap, Trajectory
 from da3stream.store.descriptor_file import decode_descriptors, encode_descriptors
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import decode_full_depth, encode_full_depth
-from da3stream.store.submap_file import decode_submap, encode_submap, read_cameras, reduce_prediction
+from da3stream.store.submap_file import (
+    decode_submap,
+    encode_submap,
+    read_cameras,
+    read_image_intrinsics,
+    reduce_prediction,
+)
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 from .samples import HEIGHT, WIDTH, make_frames, make_prediction
@@ -119,10 +125,10 @@ def reduced(**changes: Any) -> Submap:
 def test_the_stored_cameras_can_be_read_alone(tmp_path: Path) -> None:
     submap = reduced()
     (tmp_path / "submap").write_bytes(encode_submap(submap))
-    cameras = read_cameras(tmp_path / "submap")
-    assert sorted(cameras) == ["cam_from_submap", "image_intrinsics"]
-    np.testing.assert_array_equal(cameras["cam_from_submap"], submap.cam_from_submap)
-    np.testing.assert_array_equal(cameras["image_intrinsics"], submap.image_intrinsics)
+    cameras = read_cameras(tmp_path / "submap", CHUNK)
+    np.testing.assert_array_equal(cameras.cam_from_submap, submap.cam_from_submap)
+    assert cameras.typical_depth == pytest.approx(np.median(submap.depth[submap.depth > 0]))
+    np.testing.assert_array_equal(read_image_intrinsics(tmp_path / "submap"), submap.image_intrinsics)
 
 
 def test_reduced_depth_is_every_third_pixel_and_sees_the_same_points() -> None:
@@ -267,4 +273,4 @@ def test_cameras_of_a_missing_or_damaged_file_are_refused(tmp_path: Path, conten
     if content is not None:
         (tmp_path / "submap").write_bytes(content)
     with pytest.raises(RunCorruptError, match="submap cannot be read"):
-        read_cameras(tmp_path / "submap")
+        read_cameras(tmp_path / "submap", CHUNK)

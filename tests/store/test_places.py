@@ -50,7 +50,7 @@ def test_vectors_and_vocabulary_come_back(opened: Opener) -> None:
     run = opened()
     put(run, 0)
     put(run, 1)
-    run.put_vocabulary(CENTRES)
+    run.put_vocabulary(CENTRES, 4)
     run.put_descriptors(1, VECTORS)
     for same in (run, opened(resume=True)):
         np.testing.assert_array_equal(same.descriptors(1), VECTORS)
@@ -115,11 +115,11 @@ def test_a_chunk_that_is_made_anew_is_described_anew(described: Callable[..., Ru
 def test_another_vocabulary_voids_what_the_old_one_described(described: Callable[..., Run]) -> None:
     run = described()
     put(run, 0)
-    run.put_vocabulary(CENTRES)
+    run.put_vocabulary(CENTRES, 4)
     describe(run)
-    run.put_vocabulary(CENTRES)
+    run.put_vocabulary(CENTRES, 4)
     assert run.has_descriptors(0)
-    run.put_vocabulary(CENTRES + 1)
+    run.put_vocabulary(CENTRES + 1, 4)
     for same in (run, described(resume=True)):
         assert not same.has_descriptors(0)
         np.testing.assert_array_equal(same.vocabulary(), CENTRES + 1)
@@ -147,7 +147,7 @@ def test_a_damaged_descriptor_file_is_noticed(described: Callable[..., Run], roo
 
 @pytest.mark.parametrize("how", ["missing", "flipped"])
 def test_a_damaged_vocabulary_is_noticed(opened: Opener, root: Path, how: str) -> None:
-    opened().put_vocabulary(CENTRES)
+    opened().put_vocabulary(CENTRES, 4)
     damage(root / VOCABULARY, how)
     run = opened(resume=True)
     assert not run.has_vocabulary

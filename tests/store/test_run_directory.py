@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from da3stream.errors import RunCorruptError, RunExistsError, RunLockedError, RunMismatchError, StoreError
-from da3stream.scene import Chunk, Trajectory
-from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
+from da3stream.scene import Chunk, LoopCandidate, LoopClosure, Trajectory
+from da3stream.store import RejectedChunk, Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.files import SCRATCH
 from da3stream.store.journal import JOURNAL
 from da3stream.store.opening import LOCK
 from da3stream.store.run import MANIFEST, submap_path
 
-from .samples import CHUNKS, make_edge, make_frames, make_prediction, put
+from .samples import CHUNKS, IMAGE_SIZE, make_edge, make_frames, make_prediction, put
 
 Opener = Callable[..., Run]
 
@@ -92,7 +92,9 @@ def test_edges_come_back_exactly(opened: Opener) -> None:
 
 def test_put_chunk_returns_what_a_later_reader_will_see(opened: Opener) -> None:
     run = opened()
-    now = run.put_chunk(CHUNKS[0], make_frames(CHUNKS[0].new), make_prediction(4), keep_full=False)
+    now = run.put_chunk(
+        CHUNKS[0], make_frames(CHUNKS[0].new), make_prediction(4), image_size=IMAGE_SIZE, keep_full=False
+    )
     later = opened(resume=True).submap(0)
     np.testing.assert_array_equal(now.depth, later.depth)
     np.testing.assert_array_equal(now.confidence, later.confidence)
@@ -101,7 +103,9 @@ def test_put_chunk_returns_what_a_later_reader_will_see(opened: Opener) -> None:
 def test_settled_intrinsics_and_warnings_of_a_chunk_are_remembered(opened: Opener) -> None:
     settled = np.array([[40.0, 0, 21], [0, 41, 14], [0, 0, 1 / 3]])
     prediction = make_prediction(4, settled_intrinsics=settled, warnings=("two frames were interpolated",))
-    opened().put_chunk(CHUNKS[0], make_frames(CHUNKS[0].new), prediction, keep_full=False)
+    opened().put_chunk(
+        CHUNKS[0], make_frames(CHUNKS[0].new), prediction, image_size=IMAGE_SIZE, keep_full=False
+    )
     record = opened(resume=True).chunks[0]
     np.testing.assert_array_equal(record.settled_intrinsics, settled)
     assert record.warnings == ("two frames were interpolated",)
@@ -113,7 +117,8 @@ def test_images_cameras_full_depth_and_descriptors_of_a_chunk(opened: Opener) ->
     put(run, 1, keep_full=True)
     run.put_descriptors(1, np.full((2, 5), 0.5, dtype=np.float32))
     assert run.images(1).shape == (2, 28, 42, 3)
-    assert run.cameras(1)["cam_from_submap"].shape == (4, 3, 4)
+    assert run.cameras(1).cam_from_submap.shape == (4, 3, 4)
+    assert run.image_intrinsics(1).shape == (4, 3, 3)
     full, descriptors = run.full_depth(1), run.descriptors(1)
     assert full is not None
     np.testing.assert_array_equal(full.depth, make_prediction(4, seed=1).depth[2:])
@@ -198,7 +203,13 @@ def test_a_chunk_that_is_made_anew_takes_its_edges_with_it(opened: Opener) -> No
     run = opened()
     for index in range(3):
         put(run, index)
-    run.put_chunk(CHUNKS[1], make_frames(CHUNKS[1].new), make_prediction(4, seed=99), keep_full=False)
+    run.put_chunk(
+        CHUNKS[1],
+        make_frames(CHUNKS[1].new),
+        make_prediction(4, seed=99),
+        image_size=IMAGE_SIZE,
+        keep_full=False,
+    )
     for same in (run, opened(resume=True)):
         assert {later: sorted(edges) for later, edges in same.edges.items() if edges} == {}
         assert sorted(same.chunks) == [0, 1, 2]
@@ -402,7 +413,7 @@ def test_the_way_to_the_input_may_change(opened: Opener, request_: RunRequest) -
 def test_overwriting_removes_what_is_ours_and_nothing_else(opened: Opener, root: Path) -> None:
     run = opened()
     put(run, 0, keep_full=True)
-    run.put_vocabulary(np.ones((3, 2), dtype=np.float32))
+    run.put_vocabulary(np.ones((3, 2), dtype=np.float32), None)
     run.put_descriptors(0, np.zeros((4, 2), dtype=np.float32))
     folder = run.folder("colmap")
     (folder.path / "cameras.bin").write_bytes(b"1")
@@ -509,7 +520,7 @@ def test_an_existing_run_is_opened_as_it_is(opened: Opener, root: Path) -> None:
 def test_keeping_nothing_leaves_the_outputs(opened: Opener, root: Path) -> None:
     run = opened()
     put(run, 0, keep_full=True)
-    run.put_vocabulary(np.ones((3, 2), dtype=np.float32))
+    run.put_vocabulary(np.ones((3, 2), dtype=np.float32), None)
     run.put_descriptors(0, np.zeros((4, 2), dtype=np.float32))
     finish(run)
     run.drop_intermediate()
@@ -591,3 +602,74 @@ def test_the_files_of_a_chunk_have_the_names_that_the_design_gives(opened: Opene
     put(opened(), 0)
     assert submap_path(42) == "submaps/000042.safetensors"
     assert sorted(contents(root)) == ["frames/000000.zip", JOURNAL, MANIFEST, "submaps/000000.safetensors"]
+
+
+LOOP = LoopClosure(
+    candidate=LoopCandidate(later=7, earlier=1, similarity=0.61, threshold=0.4, support=2),
+    chunk=None,
+    reason="the places do not overlap",
+    evidence={"coverage": 0.01},
+)
+
+
+def test_a_chunk_without_new_frames_is_a_submap_and_nothing_else(opened: Opener, root: Path) -> None:
+    run = opened()
+    for index in range(3):
+        put(run, index)
+    bridge = Chunk(index=3, scale=2, context=(0, 2, 4, 6), new=())
+    stored = run.put_chunk(bridge, (), make_prediction(4, seed=9), image_size=IMAGE_SIZE, keep_full=True)
+    run.put_edges(3, [make_edge(0, 3), make_edge(2, 3)])
+    again = opened(resume=True)
+    assert again.chunks[3].chunk == bridge
+    assert list(again.chunks[3].files) == ["submaps/000003.safetensors"]
+    assert sorted(again.edges[3]) == [0, 2]
+    assert [record.chunk.index for record in again.fine_chunks] == [0, 1, 2]
+    np.testing.assert_array_equal(again.submap(3).depth, stored.depth)
+
+
+def test_a_preview_is_what_would_be_stored(opened: Opener) -> None:
+    run = opened()
+    put(run, 0)
+    bridge, prediction = Chunk(index=1, scale=2, context=(0, 2), new=()), make_prediction(2, seed=4)
+    preview = run.preview(bridge, prediction, IMAGE_SIZE)
+    stored = run.put_chunk(bridge, (), prediction, image_size=IMAGE_SIZE, keep_full=False)
+    np.testing.assert_array_equal(preview.depth, stored.depth)
+    np.testing.assert_array_equal(preview.confidence, stored.confidence)
+
+
+def test_stored_images_of_any_frames_come_in_the_order_asked_for(opened: Opener) -> None:
+    run = opened()
+    for index in range(3):
+        put(run, index)
+    images = run.images_of([6, 1, 4, 0])
+    np.testing.assert_array_equal(images[0], run.images(2)[0])
+    np.testing.assert_array_equal(images[[1, 3]], run.images(0)[[1, 0]])
+    np.testing.assert_array_equal(images[2], run.images(1)[0])
+    assert [run.owner(frame).chunk.index for frame in (0, 3, 4, 7)] == [0, 0, 1, 2]
+    with pytest.raises(KeyError):
+        run.images_of([8])
+
+
+def test_loops_and_chunks_made_in_vain_are_remembered(opened: Opener) -> None:
+    run = opened()
+    put(run, 0)
+    run.put_loop(LOOP)
+    run.put_rejected(RejectedChunk(scale=8, frames=(0, 8, 16), reason="too far apart"))
+    again = opened(resume=True)
+    assert again.loops[7, 1].candidate == LOOP.candidate
+    assert (again.loops[7, 1].chunk, again.loops[7, 1].reason) == (None, LOOP.reason)
+    assert dict(again.loops[7, 1].evidence) == {"coverage": 0.01}
+    assert again.rejected[0, 8, 16] == RejectedChunk(scale=8, frames=(0, 8, 16), reason="too far apart")
+
+
+def test_the_end_is_forgotten_when_a_chunk_is_made_anew(opened: Opener) -> None:
+    """What follows from the chunk, loops for instance, is looked at again."""
+    run = opened()
+    for index in range(3):
+        put(run, index)
+    run.end_stream(8, ())
+    assert opened(resume=True).is_complete
+    again = opened(resume=True)
+    put(again, 1)
+    assert not again.is_complete
+    assert not opened(resume=True).is_complete

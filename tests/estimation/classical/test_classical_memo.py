@@ -49,7 +49,7 @@ def test_frames_of_two_places_are_matched_all_with_all(later):
     pairs = candidate_pairs(np.array([*range(12), *later])).tolist()
     across = [(first, second) for first, second in pairs if first < 12 <= second]
     assert len(across) == 12 * 12
-    within = [(first, second) for first, second in pairs if second < 12]
+    within = [pair for pair in pairs if pair[1] < 12]
     assert within == candidate_pairs(np.arange(12)).tolist()
 
 
