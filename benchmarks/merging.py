@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +28,10 @@ from metadata import describe_environment
 from numpy.typing import NDArray
 
 import da3stream
-from da3stream.config import Config
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.registration import umeyama
 from da3stream.scene import KnownCameras, Prediction
+from da3stream.placed_map import PlacedMap
 from da3stream.store import open_existing
 from da3stream.synthetic.capture import (
     SimulatedDescriptor,
@@ -92,10 +93,11 @@ CAPTURES: dict[str, Callable[[], Capture]] = {
 }
 OWN: dict[str, Callable[[], Capture]] = {
     "street, 900 frames": lambda: Capture(
-        world=SimulatedWorld(street_laps(900), 11, size=(14, 44), hfov_deg=82), scale_m=8.0
+        world=SimulatedWorld(street_laps(900, seed=1, lap_frames=450), 11, size=(14, 44), hfov_deg=82),
+        scale_m=8.0,
     ),
     "street, 2400 frames": lambda: Capture(
-        world=SimulatedWorld(street_laps(2400), 12, size=(14, 44), hfov_deg=82), scale_m=8.0
+        world=SimulatedWorld(street_laps(2400, seed=2), 12, size=(14, 44), hfov_deg=82), scale_m=8.0
     ),
     "city, other houses": lambda: Capture(
         world=SimulatedWorld(
@@ -114,26 +116,88 @@ def ate_m(trajectory: da3stream.Trajectory, world: SimulatedWorld) -> float:
     return float(np.sqrt(((umeyama(centres, truth).apply(centres) - truth) ** 2).sum(1).mean()))
 
 
-def run(capture: Capture, seed: int, config: Config, folder: Path) -> dict[str, Any]:
+def chain_ate_m(folder: Path, world: SimulatedWorld) -> float:
+    """ATE of the fine chunks of a run, joined one to the next."""
+    stored = open_existing(folder)
+    placed = PlacedMap.of(stored, None)
+    stored.close()
+    truth = world.world_from_cam[:, :3, 3]
+    centres = placed.chain_centres()
+    return float(np.sqrt(((umeyama(centres, truth).apply(centres) - truth) ** 2).sum(1).mean()))
+
+
+def run(capture: Capture, seed: int, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One run of the whole pipeline, and what it reached."""
     world = capture.world
     estimator = CountingEstimator(world, seed)
     result = da3stream.reconstruct(
         SimulatedSource(world),
         folder,
-        config=config,
+        config=da3stream.load_config(None, {"export": "poses", **options}),
         estimator=estimator,
         descriptor=SimulatedDescriptor(world, scale_m=capture.scale_m),
     )
     stored = open_existing(folder)
     fine = sum(len(record.chunk.frames) for record in stored.fine_chunks)
     loops = list(stored.loops.values())
-    chain = chain_ate_m(folder, world)
     stored.close()
     return {
         "ate_m": ate_m(result.trajectory, world),
-        "chain_m": chain,
+        "chain_m": chain_ate_m(folder, world),
         "inferences": estimator.frames / fine,
         "loops_accepted": sum(loop.is_accepted for loop in loops),
         "loops_rejected": [loop.reason for loop in loops if not loop.is_accepted],
-        "seconds": result.measured["seconds"],
+        "seconds": result.measured["seconds_total"],
     }
+
+
+def with_ratio(name: str, seed: int, has_loops: bool, measured: dict[str, Any]) -> dict[str, Any]:
+    published = PUBLISHED_M.get((name, seed))
+    reference = measured["chain_m"] if published is None else published[int(has_loops)]
+    return {
+        "capture": name,
+        "seed": seed,
+        **measured,
+        "published_m": None if published is None else reference,
+        "ratio": measured["ate_m"] / reference,
+    }
+
+
+def geometric_mean(values: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def table(captures: dict[str, Capture], seeds: list[int], variants: list[str]) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    for variant in variants:
+        options = VARIANTS[variant]
+        rows = []
+        for name, capture in captures.items():
+            for seed in seeds:
+                with tempfile.TemporaryDirectory() as folder:
+                    measured = run(capture, seed, options, Path(folder) / "run")
+                rows.append(with_ratio(name, seed, options.get("loop", True), measured))
+                print(variant, json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        report[variant] = {
+            "ratio": geometric_mean([row["ratio"] for row in rows]),
+            "inferences": float(np.mean([row["inferences"] for row in rows])),
+            "runs": rows,
+        }
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--own", action="store_true", help="captures of our own instead of the shared ones")
+    arguments = parser.parse_args()
+    captures = {name: make() for name, make in (OWN if arguments.own else CAPTURES).items()}
+    report = table(captures, arguments.seeds, arguments.variants)
+    print(json.dumps({**describe_environment(vars(arguments)), **report}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

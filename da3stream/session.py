@@ -243,15 +243,14 @@ class Session:
     def _make_coarse(self, windows: Iterable[tuple[int, ...]]) -> None:
         assert self._coarse is not None
         for frames in windows:
-            if self._coarse_is_off:
+            if self._coarse_is_off():
                 return
             reason = self._joiner.coarse(frames, self._coarse.stride)
             self._adopt_bridge()
             self._coarse_verdicts.append(reason)
-            if reason is not None and self._coarse_is_off:
+            if reason is not None and self._coarse_is_off():
                 self._say(f"no more coarse chunks: {reason}")
 
-    @property
     def _coarse_is_off(self) -> bool:
         """Whether the first coarse chunks were all in vain."""
         failed = len(self._coarse_verdicts) - self._coarse_verdicts.count(None)

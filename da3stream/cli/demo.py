@@ -104,16 +104,17 @@ def _some_frames(run_directory: Path, count: int) -> list[_ShownFrame]:
     """Frames that lie evenly in the run."""
     import numpy as np
 
-    from da3stream.finishing import PlacedMap, block_of
+    from da3stream.finishing import block_of
+    from da3stream.placed_map import PlacedMap
     from da3stream.store import open_existing
 
     run = open_existing(run_directory)
     try:
-        placed, frames = PlacedMap.of(run), []
-        total = sum(len(record.chunk.new) for record in run.chunks.values())
+        placed, frames = PlacedMap.of(run, None), []
+        total = sum(len(record.chunk.new) for record in run.fine_chunks)
         wanted = np.linspace(0, total - 1, count).round().astype(int)
-        for index in sorted(run.chunks):
-            block = block_of(run, placed, index, run.typical_confidence)
+        for record in run.fine_chunks:
+            block = block_of(run, placed, record.chunk.index, run.typical_confidence)
             frames += [
                 _ShownFrame(
                     source_index=int(block.source_index[row]),

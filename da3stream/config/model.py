@@ -125,9 +125,9 @@ class ChunkingConfig(_Section):
     coarse: int = Field(
         8,
         ge=0,
-        description="Reconstruct every N-th frame once more, in chunks that span N times as many frames and tie "
-        "the others together: less drift for 2 / N more work. Switched off where the camera moves too far in N "
-        "frames. 0: no coarse chunks.",
+        description="Reconstruct every N-th frame once more, in chunks that span N times as many frames and "
+        "tie the others together: less drift for about 1 / N more work. Switched off where the camera moves "
+        "too far in N frames. 0: no coarse chunks.",
     )
 
     @model_validator(mode="after")
@@ -246,7 +246,8 @@ class LoopConfig(_Section):
     loop_budget: float = Field(
         40.0,
         ge=0,
-        description="Loops that are verified for every 100 chunks, at most; each costs two fifths of a chunk.",
+        description="Loops that are verified for every 100 chunks, at most; each takes two fifths of the "
+        "frames of a chunk.",
     )
     scale_prior: float | None = Field(
         None,
