@@ -23,7 +23,7 @@ from da3stream.scene import Chunk, LoopCandidate, LoopClosure, Prediction, Subma
 from da3stream.scene.pose_graph import EdgeKind
 from da3stream.store import RejectedChunk, Run
 
-MIN_SHARED_FRAMES = 4
+MIN_SHARED_FRAMES = 2
 """Submaps that share fewer are not joined, unless they follow each other."""
 MIN_COARSE_EDGES = 2
 """A coarse chunk ties submaps together; with one alone it ties nothing."""

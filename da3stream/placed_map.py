@@ -104,13 +104,14 @@ class PlacedMap:
         """Place everything for good, now that all submaps are there; in metres if they are.
 
         Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
-        said; from now on it is the median of all.
+        said; from now on it is the median of all fine ones.
         """
         if self._is_settled or not self._cameras:
             return
         self.optimise()
         self._is_settled = True
-        depth_scales = [self._placed[index].depth_scale for index in self._metric_chunks]
+        metric = set(self._metric_chunks)
+        depth_scales = [self._placed[index].depth_scale for index in self.fine if index in metric]
         if depth_scales:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
             self._move(Sim3(scale=np.exp(-unit), rotation=np.eye(3), translation=np.zeros(3)))

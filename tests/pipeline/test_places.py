@@ -24,6 +24,8 @@ from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedSource, Si
 
 from .doubles import FRAMES, CountingEstimator
 
+FINE = {"chunk_size": 16, "overlap": 8, "coarse": 0, "loop_budget": 0}
+"""No chunks but those that own frames: the others have tests of their own."""
 TRAINED_AFTER = 30
 """Frames, instead of TRAINING_FRAMES: chunks 0 to 2 of `config` wait for the vocabulary, later ones do not.
 """
@@ -53,6 +55,11 @@ class PlainSource:
         return "plain"
 
 
+@pytest.fixture
+def config() -> Config:
+    return load_config(None, FINE)
+
+
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(describing, "TRAINING_FRAMES", TRAINED_AFTER)
@@ -80,7 +87,7 @@ def place_of(run: Path) -> str:
 def expected(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld) -> dict[str, bytes]:
     """The files of an uninterrupted run by `config`."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    config = load_config(None, {"chunk_size": 16, "overlap": 8})
+    config = load_config(None, FINE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(describing, "TRAINING_FRAMES", TRAINED_AFTER)
         da3stream.reconstruct(
@@ -125,7 +132,7 @@ def test_the_vocabulary_comes_before_the_descriptors_and_late_chunks_do_not_wait
 def test_nothing_is_described_if_nothing_needs_it(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, options: dict[str, Any]
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, **options})
+    config = load_config(None, {**FINE, **options})
     da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world))
     assert (place_of(tmp_path), place_files(tmp_path)) == ("none", {})
 
@@ -133,7 +140,7 @@ def test_nothing_is_described_if_nothing_needs_it(
 def test_a_descriptor_object_describes_even_without_loops(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "loop": False})
+    config = load_config(None, {**FINE, "loop": False})
     descriptor = SimulatedDescriptor(world)
     da3stream.reconstruct(
         source, tmp_path, config=config, estimator=CountingEstimator(world), descriptor=descriptor
@@ -145,7 +152,7 @@ def test_a_descriptor_object_describes_even_without_loops(
 def test_the_estimator_s_own_descriptors(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "place": "backbone"})
+    config = load_config(None, {**FINE, "place": "backbone"})
     da3stream.reconstruct(source, tmp_path, config=config, estimator=TalkingEstimator(world))
     said = np.random.default_rng(4).normal(size=(FRAMES, 32))
     run = open_existing(tmp_path)
@@ -158,7 +165,7 @@ def test_the_estimator_s_own_descriptors(
 def test_an_estimator_that_does_not_describe_is_an_error_with_backbone(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "place": "backbone"})
+    config = load_config(None, {**FINE, "place": "backbone"})
     with pytest.raises(EstimationError, match=r"--place backbone needs a network.*'counting'.*da3-base"):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world))
 
@@ -290,7 +297,7 @@ def test_a_lost_vocabulary_is_learnt_again(
 def test_a_lost_descriptor_of_the_estimator_needs_its_estimate(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "place": "backbone"})
+    config = load_config(None, {**FINE, "place": "backbone"})
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=TalkingEstimator(world, fail_at=4))
     lost = tmp_path / "descriptors" / "000002.safetensors"
@@ -332,7 +339,7 @@ def test_what_is_stored_is_not_made_again(
 def test_keeping_nothing_keeps_no_descriptors(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "keep": "none"})
+    config = load_config(None, {**FINE, "keep": "none"})
     da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world))
     assert place_files(tmp_path) == {}
     again = CountingEstimator(world)
@@ -400,7 +407,7 @@ def test_another_descriptor_refuses(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world, fail_at=1))
-    other = load_config(None, {"chunk_size": 16, "overlap": 8, "place": "none"})
+    other = load_config(None, {**FINE, "place": "none"})
     with pytest.raises(RunMismatchError, match=r"place \(was 'auto', now 'none'\)"):
         da3stream.reconstruct(source, tmp_path, config=other, estimator=CountingEstimator(world), resume=True)
     with pytest.raises(RunMismatchError, match=r"place descriptor \(was 'vlad', now 'simulated'\)"):
