@@ -218,14 +218,14 @@ class EstimationConfig(_Section):
         return self
 
 
-ExportName = Literal["poses", "tum", "kitti", "cameras", "pcd", "colmap"]
+ExportName = Literal["poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"]
 
 
 class OutputConfig(_Section):
     """What is written."""
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
-        ("poses", "tum", "kitti", "cameras", "pcd", "colmap"),
+        ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
         description="Formats to write, separated by commas.",
     )
     keep: Literal["none", "reduced", "full"] = Field(
