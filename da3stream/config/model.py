@@ -257,14 +257,14 @@ class LoopConfig(_Section):
     )
 
 
-ExportName = Literal["poses", "tum", "kitti", "cameras", "pcd", "colmap"]
+ExportName = Literal["poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"]
 
 
 class OutputConfig(_Section):
     """What is written."""
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
-        ("poses", "tum", "kitti", "cameras", "pcd", "colmap"),
+        ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
         description="Formats to write, separated by commas.",
     )
     keep: Literal["none", "reduced", "full"] = Field(

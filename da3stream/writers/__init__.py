@@ -16,6 +16,8 @@ _CLASSES = {
     "tum": "tum.TumWriter",
     "kitti": "kitti.KittiWriter",
     "cameras": "cameras.CamerasWriter",
+    "loops": "loop_closures.LoopClosuresWriter",
+    "trajectory": "trajectory.TrajectoryWriter",
     "pcd": "pcd.PcdWriter",
     "colmap": "colmap.ColmapWriter",
     "results": "results.ResultsWriter",

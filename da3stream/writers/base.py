@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.config import OutputConfig
-from da3stream.scene import FrameBlock
+from da3stream.scene import FrameBlock, LoopClosure
 from da3stream.source.base import HasOriginals
 
 
@@ -70,6 +71,12 @@ class WriterContext:
     """Timestamps are made up from the frame index."""
     originals: HasOriginals | None
     """Reads the user's images a second time; None: not possible."""
+    positions_before: NDArray[np.float64] | None = None
+    """(N, 3) camera centres as the chain of chunks alone places them; None: nothing was optimised."""
+    loops: tuple[LoopClosure, ...] = ()
+    """Verified loops, accepted or not, in the order in which they were found."""
+    loops_used: Mapping[int, bool] = field(default_factory=dict)
+    """Chunk of each accepted loop -> whether the optimisation kept it (did not weight it down to nothing)."""
 
     @property
     def frames(self) -> int:

@@ -27,6 +27,8 @@ FILES = {
     "tum": ("trajectory_tum.txt",),
     "kitti": ("trajectory_kitti.txt",),
     "cameras": ("cameras.json",),
+    "loops": ("loop_closures.json", "loop_closures.txt"),
+    "trajectory": ("trajectory.png",),
     "pcd": ("pcd/combined_pcd.ply",),
     "colmap": (
         "colmap/database.db",
@@ -84,7 +86,7 @@ def test_bytes_depend_on_the_frames_alone(make_context, tmp_path, name, original
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("name", ["poses", "tum", "kitti", "cameras", "results"])
+@pytest.mark.parametrize("name", ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "results"])
 def test_the_partition_into_blocks_does_not_matter(make_context, tmp_path, name):
     written = []
     for size in (1, 5, 12):
@@ -149,7 +151,7 @@ class OutputsThatFail(FolderOutputs):
         return super()._pending()
 
 
-@pytest.mark.parametrize("allowed", range(9))
+@pytest.mark.parametrize("allowed", range(12))
 def test_if_one_cannot_begin_nothing_is_left(make_context, tmp_path, allowed):
     (tmp_path / "pending").mkdir()
     outputs = OutputsThatFail(tmp_path / "root", tmp_path / "pending")
@@ -168,7 +170,7 @@ def test_names_are_taken_once_and_in_order(make_context):
 
 
 def test_an_unknown_name_is_an_error_before_anything_begins(make_context, outputs):
-    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, kitti, cameras, pcd, colmap, results"):
+    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, results"):
         create_writers(["poses", "obj"], make_context())
     assert outputs.begun == 0
 
