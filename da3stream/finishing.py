@@ -89,6 +89,9 @@ def write_outputs(
         is_metric=placed.is_metric,
         timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"],
         originals=source if isinstance(source, HasOriginals) else None,
+        positions_before=placed.chain_centres(),
+        loops=tuple(run.loops.values()),
+        loops_used=placed.loops_used(),
     )
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)

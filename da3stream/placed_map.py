@@ -14,7 +14,7 @@ from da3stream.assembly import AssembledCameras, assemble
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation import Placement, place
-from da3stream.scene import PlacedCameras, SubmapCameras
+from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge
 from da3stream.store import Run
 
 Array = NDArray[np.float64]
@@ -36,6 +36,8 @@ class PlacedMap:
         """Indices of the chunks that own frames."""
         self._first_new: list[int] = []
         self._ratios: dict[int, Array] = {}
+        self._unit = 1.0
+        self._used_edges: list[SubmapEdge] = []
         self.placement: Placement | None = None
         """What the last optimisation said."""
         self._is_optimal = self._is_settled = True
@@ -89,15 +91,17 @@ class PlacedMap:
     def optimise(self) -> None:
         """Place all submaps by all edges."""
         edges = [edge for later in sorted(self._run.edges) for edge in self._run.edges[later].values()]
-        known = len(self._cameras)
+        edges = [edge for edge in edges if edge.b < len(self)]
         self.placement = place(
             self._cameras,
-            [edge for edge in edges if edge.b < known],
+            edges,
             self._chain[0],
             metric_nodes=self._metric_chunks,
             scale_prior=self._scale_prior,
         )
-        self._placed = list(self.placement.cameras)
+        self._placed, self._unit = list(self.placement.cameras), 1.0
+        weights = self.placement.report.weights
+        self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
         self._is_optimal = True
 
     def settle(self) -> None:
@@ -114,7 +118,8 @@ class PlacedMap:
         depth_scales = [self._placed[index].depth_scale for index in self.fine if index in metric]
         if depth_scales:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
-            self._move(Sim3(scale=np.exp(-unit), rotation=np.eye(3), translation=np.zeros(3)))
+            self._unit = float(np.exp(-unit))
+            self._move(Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3)))
 
     def _move(self, new_world_from_world: Sim3) -> None:
         self._placed = [
@@ -137,8 +142,23 @@ class PlacedMap:
         return assemble(frames, [self._per_owner(placed) for placed in covering])
 
     def chain_centres(self) -> Array:
-        """(N, 3) camera centres of all frames if only consecutive chunks were joined."""
-        return np.concatenate(self._chain_centres)
+        """(N, 3) camera centres of all frames if only consecutive chunks were joined, in the map's unit."""
+        return self._unit * np.concatenate(self._chain_centres)
+
+    def loops_used(self) -> dict[int, bool]:
+        """Chunk of each accepted loop -> whether the optimisation kept edges to both of its places."""
+        loops = [loop for loop in self._run.loops.values() if loop.chunk is not None]
+        return {loop.chunk: self._joins_both_places(loop) for loop in loops if loop.chunk is not None}
+
+    def _joins_both_places(self, loop: LoopClosure) -> bool:
+        middle = (loop.candidate.earlier + loop.candidate.later) / 2
+        places = {
+            frame < middle
+            for edge in self._used_edges
+            if edge.b == loop.chunk
+            for frame in edge.evidence["frames"]
+        }
+        return len(places) == 2
 
     def chain_scale(self, index: int) -> float:
         """Scale of a submap in the world if only consecutive chunks were joined."""

@@ -28,7 +28,8 @@ from scipy.spatial.transform import Rotation
 
 from da3stream.geometry.rigid3 import invert, to_4x4
 from da3stream.loop_closure.overlap import Overlap, measure_overlap, weighted_median
-from da3stream.scene import EdgeKind, Submap, SubmapEdge
+from da3stream.scene import Submap, SubmapEdge
+from da3stream.scene.pose_graph import EdgeKind
 
 TOLERANCE = 3.0
 """Depths that differ by less than this many relative residuals of the edges are equal."""
