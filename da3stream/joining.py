@@ -25,6 +25,8 @@ from da3stream.store import RejectedChunk, Run
 
 MIN_SHARED_FRAMES = 2
 """Submaps that share fewer are not joined, unless they follow each other."""
+NEGLIGIBLE_CONFIDENCE = 0.01
+"""Of what is typical in the fine chunks so far. The classical estimator's fillings have about 0.0005 of it."""
 MIN_COARSE_EDGES = 2
 """A coarse chunk ties submaps together; with one alone it ties nothing."""
 MIN_WINDOW = 4
@@ -39,6 +41,7 @@ class Joiner:
         self._run, self._maker, self._times = run, maker, times
         self._chunks_with: dict[int, list[int]] = {}
         self._inlier_ratios: list[float] = []
+        self._confidences: list[float] = []
         self._previous_fine: int | None = None
         self.chunks = 0
         """Number of chunks so far, bridges included."""
@@ -54,6 +57,7 @@ class Joiner:
             evidence = self._run.edges[index][self._previous_fine].evidence
             self._inlier_ratios.append(evidence.get("inlier_ratio", 0.0))
         self._previous_fine = index
+        self._confidences.append(self._run.chunks[index].typical_confidence)
         self._adopt(submap.chunk)
 
     def coarse(self, frames: tuple[int, ...], stride: int) -> str | None:
@@ -161,7 +165,10 @@ class Joiner:
     def _edge(self, index: int, submap: Submap) -> SubmapEdge:
         kinds = {_kind(self._run.chunks[index].chunk), _kind(submap.chunk)}
         kind: EdgeKind = "loop" if "loop" in kinds else "coarse" if "coarse" in kinds else "overlap"
-        return align_submaps(self._run.submap(index), submap, kind)
+        typical = float(np.median(self._confidences))
+        return align_submaps(
+            self._run.submap(index), submap, kind, negligible_confidence=NEGLIGIBLE_CONFIDENCE * typical
+        )
 
     def _problem(self, edge: SubmapEdge) -> str | None:
         return problem_of_edge(edge, self._typical_inlier_ratio)

@@ -28,11 +28,11 @@ class LoopSearch:
 
         Args:
             folder: for a file of descriptors that may be thrown away when the run ends.
-            sizes: of the chunks. Frames nearer than one and a half of them are joined anyway.
+            sizes: of the chunks. Frames nearer than a chunk are joined anyway.
             per_100_chunks: verifications that 100 chunks pay for.
         """
         self._file = folder / "places.f16"
-        self._chunk, self._min_gap = sizes.size, sizes.size + (sizes.size - sizes.overlap)
+        self._chunk = sizes.size
         options = CandidateOptions(spacing=max(2, sizes.size // 4), per_100_chunks=per_100_chunks)
         self._candidates = LoopCandidates(options)
         self._index: PlaceIndex | None = None
@@ -53,7 +53,7 @@ class LoopSearch:
         self._index.add(frames, vectors)
         before = search_limits(
             frames,
-            min_gap=self._min_gap,
+            min_gap=self._chunk,
             travelled=travelled_chunks(centres, self._chunk),
             min_travelled=MIN_TRAVELLED_CHUNKS,
         )

@@ -47,18 +47,29 @@ class _SharedFrames:
     """(N,) which shared frame a point belongs to."""
 
 
-def align_submaps(a: Submap, b: Submap, kind: EdgeKind = "overlap") -> SubmapEdge:
+def align_submaps(
+    a: Submap, b: Submap, kind: EdgeKind = "overlap", *, negligible_confidence: float = 0.0
+) -> SubmapEdge:
     """Measure a_from_b on the same pixels of the shared frames.
+
+    Frames in which one side knows next to nothing (interpolated cameras, a constant depth) are left out,
+    unless it knows nothing of all of them.
 
     The fit starts from the camera poses and the median ratio of the depths, which outliers cannot pull away,
     and is refined by IRLS on the point pairs with residuals relative to depth. With too few usable points, or
     when they disagree, the edge is made from poses alone and carries little information; `evidence["method"]`
     says so.
 
+    Args:
+        a: the earlier submap.
+        b: the later one.
+        kind: what the edge is for.
+        negligible_confidence: pixels of no more confidence are not used.
+
     Raises:
         ValueError: the submaps share no frame.
     """
-    shared = _collect(a, b)
+    shared = _collect(a, b, negligible_confidence)
     enough = len(shared.points_a) >= MIN_POINTS_PER_FRAME * len(shared.frames)
     ratios = _depth_ratios(shared)
     initial = _from_poses(shared, float(np.exp(np.mean(np.log(ratios)))))
@@ -75,15 +86,18 @@ def align_submaps(a: Submap, b: Submap, kind: EdgeKind = "overlap") -> SubmapEdg
     return _edge_from_poses(a, b, kind, shared, initial, ratios)
 
 
-def _collect(a: Submap, b: Submap) -> _SharedFrames:
+def _collect(a: Submap, b: Submap, negligible: float) -> _SharedFrames:
     frames_of_a = set(a.chunk.frames)
     frames = tuple(frame for frame in b.chunk.frames if frame in frames_of_a)
     if not frames:
         raise ValueError(f"submaps {a.chunk.index} and {b.chunk.index} share no frame")
+    known = _known(a, a.rows(frames), negligible) & _known(b, b.rows(frames), negligible)
+    frames = tuple(frame for frame, is_known in zip(frames, known, strict=True) if is_known) or frames
     rows_a, rows_b = a.rows(frames), b.rows(frames)
     poses_a = rigid3.invert(rigid3.to_4x4(a.cam_from_submap[rows_a]))
     poses_b = rigid3.invert(rigid3.to_4x4(b.cam_from_submap[rows_b]))
-    weight_a, weight_b = _confidence_weights(a, rows_a), _confidence_weights(b, rows_b)
+    weight_a = _confidence_weights(a, rows_a, negligible)
+    weight_b = _confidence_weights(b, rows_b, negligible)
     # Maps that were estimated at different sizes have no pixel in common.
     weights = np.sqrt(weight_a * weight_b) if weight_a.shape == weight_b.shape else np.zeros_like(weight_a)
     pixels = _Pixels.where(weights > 0)
@@ -129,12 +143,24 @@ class _Pixels:
         return np.einsum("nij,nj->ni", pose[:, :3, :3], in_cam) + pose[:, :3, 3]
 
 
-def _confidence_weights(submap: Submap, rows: NDArray[np.intp]) -> Array:
-    """Confidence in units of its median over the shared frames, sky and unusable pixels 0."""
+def _known(submap: Submap, rows: NDArray[np.intp], negligible: float) -> NDArray[np.bool_]:
+    """(K,) whether a submap knows enough pixels of frames."""
+    usable = _usable_confidence(submap, rows, negligible) > 0
+    return np.asarray(usable.sum(axis=(1, 2)) >= MIN_POINTS_PER_FRAME)
+
+
+def _usable_confidence(submap: Submap, rows: NDArray[np.intp], negligible: float) -> Array:
+    """(K, h, w) confidence of frames; 0 where it is negligible, in the sky and without a depth."""
     confidence = submap.confidence[rows].astype(np.float64)
     if submap.sky is not None:
         confidence[submap.sky[rows]] = 0.0
     confidence[~(np.isfinite(submap.depth[rows]) & (submap.depth[rows] > 0))] = 0.0
+    return np.where(confidence > negligible, confidence, 0.0)
+
+
+def _confidence_weights(submap: Submap, rows: NDArray[np.intp], negligible: float) -> Array:
+    """Usable confidence in units of its median over the shared frames."""
+    confidence = _usable_confidence(submap, rows, negligible)
     positive = confidence[confidence > 0]
     return confidence / np.median(positive) if len(positive) else confidence
 

@@ -24,6 +24,9 @@ _MAX_WAITING = 1000
 _CONVINCING = 0.5
 """Before the end, only pairs are chosen that exceed the threshold by this share of what the best pair so far
 does: on a first pass through a street nothing but chance has hits, and the budget is worth more later."""
+_LAST_CHANCES = 3
+"""At the end so many weak groups are chosen, too, if there is budget left. A short video has few unrelated
+frames to compare with, so that what it returns to may not stand out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,8 @@ class CandidateOptions:
     group. A quarter of a chunk, say."""
     false_alarms: float = 0.001
     """Probability that an unrelated frame has a hit, before the agreement of neighbours is asked for."""
+    weak_false_alarms: float = 0.1
+    """The same of a weak hit, which gets a chance at the end."""
     support: int = 2
     """Frames of a group that must have hits, of those within `spacing`."""
     per_100_chunks: float = 40.0
@@ -90,7 +95,8 @@ class LoopCandidates:
     def __init__(self, options: CandidateOptions) -> None:
         self.options = options
         self._unrelated, self._consecutive = Histogram(), Histogram()
-        self._hits = self._waiting = _no_pairs()  # hits whose neighbours may still come; groups not chosen
+        self._hits = _no_pairs()  # whose neighbours may still come
+        self._waiting = self._weak = _no_pairs()  # groups that were not chosen
         self._chosen = np.zeros((0, 2), np.int64)
         self._budget = 0.0
         self._newest, self._best = -1, -1.0
@@ -98,12 +104,7 @@ class LoopCandidates:
     @property
     def threshold(self) -> float:
         """Similarity that a hit must exceed, by what is known so far."""
-        return loop_threshold(
-            self._unrelated,
-            self._consecutive,
-            rivals=(self._newest + 1) / self.options.spacing,
-            false_alarms=self.options.false_alarms,
-        )
+        return self._threshold(self.options.false_alarms)
 
     def add(self, hits: FrameHits) -> None:
         """Take the search results of the next frames."""
@@ -127,22 +128,23 @@ class LoopCandidates:
 
     def finish(self) -> tuple[LoopCandidate, ...]:
         """What to verify at the end of the video: the rest of the budget."""
-        return self._decide(self._newest, int(self._budget), final=True)
+        chosen = self._decide(self._newest, int(self._budget), final=True)
+        groups = self._grouped(self._weak, self._threshold(self.options.weak_false_alarms))
+        return chosen + self._choose(groups, np.arange(min(len(groups), int(self._budget), _LAST_CHANCES)))
+
+    def _threshold(self, false_alarms: float) -> float:
+        rivals = (self._newest + 1) / self.options.spacing
+        return loop_threshold(self._unrelated, self._consecutive, rivals=rivals, false_alarms=false_alarms)
 
     def _decide(self, last: int, quota: int, *, final: bool) -> tuple[LoopCandidate, ...]:
-        threshold = self.threshold
+        threshold, weak = self.threshold, self._threshold(self.options.weak_false_alarms)
         if not np.isfinite(threshold):
             return ()
         spacing = self.options.spacing
-        hits = self._hits.take(self._hits.similarity > threshold)
-        hits = _with_support(hits, spacing)
-        ready = hits.take((hits.later <= last) & (hits.support >= self.options.support))
+        self._weak = self._grouped(self._weak + self._supported(weak, last), weak)
+        groups = self._grouped(self._waiting + self._supported(threshold, last), threshold)
         # Hits of frames that are decided on stay as long as they can support those that wait.
         self._hits = self._hits.take(self._hits.later > last - spacing)
-        waiting = (self._waiting + ready).best_first()
-        waiting = waiting.take(waiting.similarity > threshold)
-        groups = waiting.take(suppress(waiting.later, waiting.earlier, radius=spacing, taken=self._chosen))
-        groups = groups.take(np.arange(min(len(groups), _MAX_WAITING)))
         self._best = max(self._best, float(groups.similarity.max(initial=-1)))
         level = threshold + _CONVINCING * max(0.0, self._best - threshold)
         convincing = int((groups.similarity >= level).sum())  # the first ones: groups are best first
@@ -151,16 +153,31 @@ class LoopCandidates:
         )
         if not final:
             picked = picked[picked < convincing]
+        self._waiting = groups.take(np.setdiff1d(np.arange(len(groups)), picked))
+        return self._choose(groups, picked)
+
+    def _supported(self, threshold: float, last: int) -> _Pairs:
+        """Hits above a threshold of frames up to `last`, if enough of their neighbours have some, too."""
+        hits = _with_support(self._hits.take(self._hits.similarity > threshold), self.options.spacing)
+        return hits.take((hits.later <= last) & (hits.support >= self.options.support))
+
+    def _grouped(self, hits: _Pairs, threshold: float) -> _Pairs:
+        """The best of each group of hits that exceed a threshold, best first."""
+        hits = hits.take(hits.similarity > threshold).best_first()
+        kept = suppress(hits.later, hits.earlier, radius=self.options.spacing, taken=self._chosen)
+        return hits.take(kept[:_MAX_WAITING])
+
+    def _choose(self, groups: _Pairs, picked: NDArray[np.int64]) -> tuple[LoopCandidate, ...]:
+        """Take these rows of the groups."""
         chosen = groups.take(picked)
         self._chosen = np.concatenate([self._chosen, np.stack([chosen.later, chosen.earlier], 1)])
         self._budget -= len(chosen)
-        self._waiting = groups.take(np.setdiff1d(np.arange(len(groups)), picked))
         return tuple(
             LoopCandidate(
                 later=int(later),
                 earlier=int(earlier),
                 similarity=float(similarity),
-                threshold=threshold,
+                threshold=self.threshold,
                 support=int(support),
             )
             for later, earlier, similarity, support in zip(

@@ -68,7 +68,9 @@ def choose(hits: list[FrameHits], options: CandidateOptions = OPTIONS) -> list[l
 
 def test_a_second_lap_is_found_and_little_else(tmp_path: Path) -> None:
     centres, hits = laps(700, tmp_path)
-    chosen = [one for group in choose(hits) for one in group]
+    everything = [one for group in choose(hits) for one in group]
+    chosen = [one for one in everything if one.similarity > one.threshold]
+    assert len(everything) - len(chosen) <= 3  # the weak ones of the end
     distances = [np.linalg.norm(centres[one.later] - centres[one.earlier]) for one in chosen]
     assert 5 <= len(chosen) <= 0.4 * len(hits)
     right = np.array(distances) < 20
@@ -77,12 +79,26 @@ def test_a_second_lap_is_found_and_little_else(tmp_path: Path) -> None:
     assert later[0] < 480
     assert later[-1] > 620
     assert np.diff(later).max() <= 120  # spread over the revisit
-    assert all(one.similarity > one.threshold and one.support >= 2 for one in chosen)
+    assert all(one.support >= 2 for one in everything)
 
 
 def test_without_a_revisit_next_to_nothing_is_proposed(tmp_path: Path) -> None:
     _, hits = laps(380, tmp_path)
-    assert sum(map(len, choose(hits))) <= 1
+    *earlier, last = choose(hits)
+    assert sum(map(len, earlier)) <= 1
+    assert len(last) <= 3  # the last chances
+
+
+def test_at_the_end_the_best_weak_hits_that_agree_get_a_chance() -> None:
+    """A short video: what it returns to does not stand out, but three frames in a row say the same."""
+    hits = [single_hit(frame, -1, np.nan) for frame in range(40)]
+    hits += [single_hit(40 + k, 5 + k, similarity) for k, similarity in enumerate((0.13, 0.15, 0.12))]
+    hits += [single_hit(43, 20, 0.14)]
+    options = CandidateOptions(spacing=4, per_100_chunks=5.0)
+    chosen = choose(hits, options)
+    assert not any(chosen[:-1])
+    assert [(one.later, one.earlier, one.support) for one in chosen[-1]] == [(41, 6, 3)]
+    assert chosen[-1][0].similarity < chosen[-1][0].threshold
 
 
 def test_a_longer_video_does_not_change_what_was_decided(tmp_path: Path) -> None:
