@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation import robust
 from da3stream.optimisation.edges import EdgeTable
+from da3stream.optimisation.least_squares import least_squares
 from da3stream.optimisation.scale_prior import ScalePrior
 
 Array = NDArray[np.float64]
@@ -93,7 +93,7 @@ class _Stages:
             rows = np.concatenate([measured, np.zeros(self._prior.count)])
             certainty = np.concatenate([certainty, np.full(self._prior.count, self._prior.sigma**-2)])
         first = np.log(self._first.scale).reshape(1, 1)
-        self.log_scale = _least_squares(jacobian, certainty, rows[:, None], first)[: table.nodes, 0]
+        self.log_scale = least_squares(jacobian, certainty, rows[:, None], first)[: table.nodes, 0]
         return np.square(self._difference @ self.log_scale - measured) / variance
 
     def rotations(self, weights: Array) -> Array:
@@ -111,7 +111,7 @@ class _Stages:
             shape=(3 * len(table), 3 * table.nodes),
         )
         zero, certainty = np.zeros((3 * len(table), 3)), np.repeat(weights / variance, 3)
-        solved = _least_squares(jacobian, certainty, zero, self._first.rotation.T).reshape(-1, 3, 3)
+        solved = least_squares(jacobian, certainty, zero, self._first.rotation.T).reshape(-1, 3, 3)
         self.rotation = rigid3.nearest_rotation(np.swapaxes(solved, 1, 2))
         missed = self.rotation[table.a] @ table.a_from_b.rotation - self.rotation[table.b]
         return np.square(missed).sum(axis=(1, 2)) / (2 * variance)
@@ -124,36 +124,5 @@ class _Stages:
         variance = np.trace(table.covariance[:, 3:6, 3:6], axis1=1, axis2=2) / 3
         variance = variance * np.exp(2 * self.log_scale[table.b])
         first = self._first.translation[None]
-        self.translation = _least_squares(self._difference, weights / variance, measured, first)
+        self.translation = least_squares(self._difference, weights / variance, measured, first)
         return np.square(self._difference @ self.translation - measured).sum(axis=1) / variance
-
-
-def _least_squares(
-    jacobian: scipy.sparse.csr_array, certainty: Array, measured: Array, first: Array
-) -> Array:
-    """Weighted least squares J x = measured with the first rows of x given.
-
-    Args:
-        jacobian: (M, U) sparse.
-        certainty: (M,) inverse variances.
-        measured: (M, K).
-        first: (F, K) the given rows of x.
-
-    Returns:
-        (U, K) all rows of x.
-    """
-    given = len(first)
-    free = jacobian[:, given:]
-    if free.shape[1] == 0:
-        return first
-    weighted = free.T @ scipy.sparse.diags_array(certainty)
-    normal = scipy.sparse.csc_array(weighted @ free)
-    unit = scipy.sparse.diags_array(1.0 / np.sqrt(normal.diagonal()))
-    factors = scipy.sparse.linalg.splu(
-        scipy.sparse.csc_array(unit @ normal @ unit),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    right_side = unit @ (weighted @ (measured - jacobian[:, :given] @ first))
-    return np.concatenate([first, unit @ factors.solve(right_side)])

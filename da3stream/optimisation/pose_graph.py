@@ -30,6 +30,8 @@ _LEAST_DAMPING = 1e-12
 _LARGEST_DAMPING = 1e8
 _MAX_JUDGEMENTS = 5
 """How often the weights are settled anew after convergence."""
+_SETTLED = 0.002
+"""Judgements that change no more than this share of the edges are the last: the map hardly moves."""
 _MAX_REVIEWED = 12
 """Refused edges that are looked at again in one judgement: each costs seven solutions."""
 _SECOND_CHANCE = 3.0
@@ -151,11 +153,14 @@ def _settle(descent: _Descent, tree: Indices, placed: Sim3, options: PoseGraphOp
         if not doubtful.any():
             return weights
         limit = robust.threshold(squared[doubtful], _DOF, options.max_variance_factor)
-        judged = np.where(doubtful & (squared > limit), 0.0, weights)
+        judged = np.where(doubtful, (squared <= limit).astype(np.float64), weights)
         judged[_agreeing(descent, tree, weights, _SECOND_CHANCE * limit)] = 1.0
-        if np.array_equal(judged, weights):
+        changed = float(np.mean(judged != weights))
+        if changed == 0:
             return weights
         weights = judged
+        if changed <= _SETTLED:
+            break
     descent.minimise(weights)
     return weights
 

@@ -22,7 +22,7 @@ def test_the_weights_go_from_nearly_equal_to_all_or_nothing() -> None:
 def test_the_threshold_follows_the_median_within_bounds(factor: float) -> None:
     """Also when a third of the residuals is absurd."""
     squared = factor * chi2.ppf((np.arange(3001) + 0.5) / 3001, 3)
-    least, most = chi2.ppf(0.99, 3), 50 * chi2.ppf(0.99, 3)
+    least, most = chi2.ppf(robust.INLIER_QUANTILE, 3), 50 * chi2.ppf(robust.INLIER_QUANTILE, 3)
     limit = robust.threshold(squared, 3, 50.0)
     np.testing.assert_allclose(limit, np.clip(factor * chi2.ppf(0.999, 3), least, most), rtol=2e-2)
     squared[2001:] = 1e12

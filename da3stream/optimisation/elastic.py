@@ -1,0 +1,257 @@
+"""Lets submaps bend: what overlapping submaps know of each other's inner errors corrects both.
+
+A rigid Sim(3) for each submap leaves the drift inside it. Here every submap gets knots along its rows, with
+corrections that are linear between knots, and every shared frame is a measurement. The stages are decoupled:
+log-scales come from depth ratios alone, rotations from camera orientations alone, positions from the path of
+every submap rebuilt under both. (Scale from motion along the path, as a joint Sim(3) solution would have it,
+is worse: over a few rows the motion says less of the scale than the depth does.) The order is that of
+Martinec and Pajdla, "Robust Rotation and Translation Estimation in Multiview Reconstruction", CVPR 2007;
+the idea of fragments that bend is that of Zhou, Miller and Koltun, "Elastic Fragments for Dense Scene
+Reconstruction", ICCV 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.spatial.transform import Rotation
+
+from da3stream.geometry.sim3 import Sim3
+from da3stream.optimisation.distortion import Distortion
+from da3stream.optimisation.edges import stack, take
+from da3stream.optimisation.least_squares import least_squares
+from da3stream.optimisation.shared_frames import CameraTable, Indices, SharedFrames
+from da3stream.scene import PlacedCameras, SubmapCameras, SubmapEdge
+
+Array = NDArray[np.float64]
+
+ROWS_PER_KNOT = 5
+ROUNDS = 3
+"""Of weighting and solving; the rotation is linearised anew in each."""
+OUTLIER_MEDIANS = 5.0
+"""A residual of so many medians of its class has half the weight of a small one (Cauchy)."""
+POSES_ONLY_VARIANCE = 100.0
+"""How much less a shared frame counts where the depths of both submaps disagreed."""
+_ROUNDING = 1e-9
+"""Radians, relative lengths and log-scales below this are 0."""
+
+
+def bend(
+    submaps: Sequence[SubmapCameras],
+    edges: Sequence[SubmapEdge],
+    world_from: Sequence[Sim3],
+    distortion: Distortion,
+) -> list[PlacedCameras]:
+    """The cameras of all submaps in the world.
+
+    A submap without edges stays as it is placed.
+
+    Args:
+        submaps: (N) the position is the node.
+        edges: those in use; with "frames" and "depth_ratios" in their evidence.
+        world_from: (N) rigid placement; the first camera of submap 0 stays exactly where it puts it.
+        distortion: how much submaps bend.
+    """
+    problem = _Problem(submaps, edges, stack(list(world_from)), distortion)
+    log_scale = problem.log_scales()
+    turn = problem.rotations()
+    world_from_cam = problem.positions(log_scale, turn)
+    return problem.placed(submaps, log_scale, world_from_cam)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Knots:
+    """Knots evenly along the rows of every submap."""
+
+    count: Indices
+    """(N,) one for a submap of one row, at least two for others."""
+    start: Indices
+    """(N + 1,)"""
+    rows_apart: Array
+    """(N,) rows from knot to knot."""
+
+    @classmethod
+    def along(cls, lengths: Indices) -> _Knots:
+        count = -(-(lengths - 1) // ROWS_PER_KNOT) + 1
+        apart = (lengths - 1) / np.maximum(count - 1, 1)
+        return cls(count=count, start=np.concatenate([[0], np.cumsum(count)]), rows_apart=apart)
+
+    def interpolation(self, submap: Indices, row: Indices) -> csr_array:
+        """(R, K) matrix from values at all knots to values at these rows."""
+        place = row / np.maximum(self.rows_apart[submap], 1e-300)
+        left = np.minimum(place.astype(np.intp), np.maximum(self.count[submap] - 2, 0))
+        right = np.minimum(left + 1, self.count[submap] - 1)
+        share = place - left
+        each, first = np.arange(len(row)), self.start[submap]
+        rows, columns = np.concatenate([each, each]), np.concatenate([first + left, first + right])
+        values = np.concatenate([1 - share, share])
+        return csr_array((values, (rows, columns)), shape=(len(row), int(self.start[-1])))
+
+    def links(self) -> tuple[csr_array, Indices]:
+        """(L, K) differences of successive knots, and the (L,) submaps they lie in."""
+        submap = np.repeat(np.arange(len(self.count)), self.count - 1)
+        later = np.delete(np.arange(self.start[-1]), self.start[:-1])
+        each, ones = np.arange(len(later)), np.ones(len(later))
+        shape = (len(later), int(self.start[-1]))
+        difference = csr_array((ones, (each, later)), shape=shape)
+        return csr_array(difference - csr_array((ones, (each, later - 1)), shape=shape)), submap
+
+    def first(self, submap: Indices) -> csr_array:
+        """(P, K) picks the first knot of these submaps."""
+        each, shape = np.arange(len(submap)), (len(submap), int(self.start[-1]))
+        return csr_array((np.ones(len(submap)), (each, self.start[submap])), shape=shape)
+
+
+class _Problem:
+    """The three linear problems: stiff links between the knots of a submap, shared frames between submaps."""
+
+    def __init__(
+        self,
+        submaps: Sequence[SubmapCameras],
+        edges: Sequence[SubmapEdge],
+        world_from: Sim3,
+        distortion: Distortion,
+    ) -> None:
+        self._world_from, self._distortion = world_from, distortion
+        self._cameras = CameraTable.of(submaps)
+        self._shared = SharedFrames.of(submaps, edges)
+        self._depth = np.array([submap.typical_depth for submap in submaps]) * world_from.scale
+        self._knots = _Knots.along(self._cameras.lengths)
+        own_row = np.arange(len(self._cameras.submap)) - self._cameras.start[self._cameras.submap]
+        self._at_rows = self._knots.interpolation(self._cameras.submap, own_row)
+        self._row_a = self._cameras.start[self._shared.a] + self._shared.row_a
+        self._row_b = self._cameras.start[self._shared.b] + self._shared.row_b
+        self._difference = csr_array(self._at_rows[self._row_b] - self._at_rows[self._row_a])
+        self._links, self._link_submap = self._knots.links()
+        self._pinned = _first_of_components(len(submaps), edges)
+        self._pins = self._knots.first(self._pinned)
+        by_poses = np.array([edge.evidence.get("method") == "poses" for edge in edges], dtype=np.bool_)
+        self._doubt = np.where(by_poses[self._shared.edge], POSES_ONLY_VARIANCE, 1.0)
+        noise = np.stack([distortion.noise[self._shared.a], distortion.noise[self._shared.b]], axis=1)
+        self._class = np.unique(noise, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def log_scales(self) -> Array:
+        """(K,) logarithms of world units per submap unit at the knots."""
+        rigid = np.log(self._world_from.scale)
+        measured = self._shared.log_ratio - rigid[self._shared.b] + rigid[self._shared.a]
+        bent = self._solve(lambda x: measured[:, None] - self._difference @ x, 2, np.ones(len(rigid)))
+        return np.asarray(np.repeat(rigid, self._knots.count) + bent[:, 0])
+
+    def rotations(self) -> Array:
+        """(K, 3) rotation vectors in the world, after the rigid placement."""
+        placed = self._world_from.rotation[self._cameras.submap] @ self._cameras.submap_from_cam[:, :3, :3]
+        a_from_b = placed[self._row_a] @ np.swapaxes(placed[self._row_b], 1, 2)
+
+        def residual(x: Array) -> Array:
+            at_rows = Rotation.from_rotvec(self._at_rows @ x).as_matrix()
+            off = at_rows[self._row_a] @ a_from_b @ np.swapaxes(at_rows[self._row_b], 1, 2)
+            return np.asarray(Rotation.from_matrix(off).as_rotvec())
+
+        return self._solve(residual, 0, np.ones(len(self._depth)))
+
+    def positions(self, log_scale: Array, turn: Array) -> Array:
+        """(R, 4, 4) world from camera: bent paths, joined at the shared frames."""
+        submap, in_submap = self._cameras.submap, self._cameras.submap_from_cam
+        turned = Rotation.from_rotvec(self._at_rows @ turn).as_matrix() @ self._world_from.rotation[submap]
+        path = self._paths(np.exp(self._at_rows @ log_scale), turned)
+        apart = path[self._row_a] - path[self._row_b]
+        shift = self._at_rows @ self._solve(lambda x: apart - self._difference @ x, 1, self._depth)
+        world_from_cam = np.zeros_like(in_submap)
+        world_from_cam[:, :3, :3] = turned @ in_submap[:, :3, :3]
+        world_from_cam[:, :3, 3] = path + shift
+        world_from_cam[:, 3, 3] = 1.0
+        return world_from_cam
+
+    def placed(
+        self, submaps: Sequence[SubmapCameras], log_scale: Array, world_from_cam: Array
+    ) -> list[PlacedCameras]:
+        """All of it moved so that the first camera of submap 0 is where the rigid placement puts it."""
+        scale = np.exp(self._at_rows @ log_scale)
+        first = take(self._world_from, slice(0, 1)).move_pose(self._cameras.submap_from_cam[:1])[0]
+        ratio = float(self._world_from.scale[0] / scale[0])
+        rotation = first[:3, :3] @ world_from_cam[0, :3, :3].T
+        shift = first[:3, 3] - ratio * rotation @ world_from_cam[0, :3, 3]
+        moved = Sim3(scale=ratio, rotation=rotation, translation=shift).move_pose(world_from_cam)
+        parts = [slice(*pair) for pair in zip(self._cameras.start, self._cameras.start[1:], strict=False)]
+        return [
+            PlacedCameras(chunk=s.chunk, world_from_cam=moved[part], depth_scale=ratio * scale[part])
+            for s, part in zip(submaps, parts, strict=True)
+        ]
+
+    def _paths(self, scale: Array, turned: Array) -> Array:
+        """(R, 3) camera centres: each submap's own steps scaled and turned, around its rigid placement.
+
+        Args:
+            scale: (R,) world units per submap unit.
+            turned: (R, 3, 3) world from submap, row by row.
+        """
+        submap, start = self._cameras.submap, self._cameras.start[:-1]
+        centres = self._cameras.submap_from_cam[:, :3, 3]
+        both = (turned[1:] + turned[:-1]) / 2 * np.sqrt(scale[1:] * scale[:-1])[:, None, None]
+        steps = np.zeros_like(centres)
+        steps[1:] = np.einsum("nij,nj->ni", both, np.diff(centres, axis=0))
+        steps[start] = 0.0
+        path = np.cumsum(steps, axis=0)
+        rigid = take(self._world_from, submap).apply(centres)
+        lengths = self._cameras.lengths[:, None]
+        return path + (np.add.reduceat(rigid - path, start) / lengths)[submap]
+
+    def _solve(self, residual: Callable[[Array], Array], channel: int, unit: Array) -> Array:
+        """(K, D) values at the knots, 0 at the pinned ones; robust against single frames.
+
+        Args:
+            residual: (M, D) what is left of the measurements at given values.
+            channel: of the distortion.
+            unit: (N,) length or angle that 1 stands for in every submap.
+        """
+        unit = unit * self._distortion.noise
+        ratio = self._distortion.ratio[channel]
+        shared, links = self._shared, self._link_submap
+        variance = (np.square(unit[shared.a]) + np.square(unit[shared.b])) / 2
+        stiffness = 1 / np.square(ratio * unit[links] * self._knots.rows_apart[links])
+        jacobian = csr_array(scipy.sparse.vstack([self._difference, self._links, self._pins]))
+        off = residual(np.zeros((jacobian.shape[1], 1 if channel == 2 else 3)))
+        x = np.zeros((jacobian.shape[1], off.shape[1]))
+        judged = off - self._medians(off)
+        for left in reversed(range(ROUNDS)):
+            weights = self._weights(np.linalg.norm(judged, axis=1) / np.sqrt(variance))
+            certainty = [weights / (variance * self._doubt), stiffness, 1 / np.square(unit[self._pinned])]
+            target = [off, -(self._links @ x), -(self._pins @ x)]
+            x = x + least_squares(
+                jacobian, np.concatenate(certainty), np.concatenate(target), np.zeros((0, x.shape[1]))
+            )
+            if left:
+                off = judged = residual(x)
+        return x
+
+    def _medians(self, off: Array) -> Array:
+        """(M, D) of every row its edge's (lower) medians: garbage stands out from the beginning."""
+        edge = self._shared.edge
+        starts = np.flatnonzero(np.diff(edge, prepend=-1))
+        count = np.diff(starts, append=len(edge))
+        middle = starts + (count - 1) // 2
+        medians = [column[np.lexsort((column, edge))][middle] for column in off.T]
+        return np.repeat(np.stack(medians, axis=1), count, axis=0)
+
+    def _weights(self, size: Array) -> Array:
+        """(M,) Cauchy weights of residuals against the median of their class."""
+        weights = np.ones(len(size))
+        for number in range(int(self._class.max(initial=-1)) + 1):
+            own = self._class == number
+            limit = max(OUTLIER_MEDIANS * float(np.median(size[own])), _ROUNDING)
+            weights[own] = 1 / (1 + np.square(size[own] / limit))
+        return weights
+
+
+def _first_of_components(nodes: int, edges: Sequence[SubmapEdge]) -> Indices:
+    """(P,) the first submap of every group of connected ones: nothing else holds the group."""
+    ends = ([edge.a for edge in edges], [edge.b for edge in edges])
+    graph = scipy.sparse.coo_array((np.ones(len(edges)), ends), shape=(nodes, nodes))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    return np.asarray(np.unique(component, return_index=True)[1], dtype=np.intp)
