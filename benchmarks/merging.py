@@ -2,7 +2,6 @@
 
     python benchmarks/merging.py                        # the captures of the shared folder, seeds 1 to 3
     python benchmarks/merging.py --seeds 1 2 3 4 5 6 --own      # more seeds, and captures of our own
-    python benchmarks/merging.py --wrong-loops          # 30 % of the loop candidates lead to a place they are not
 
 `ate_m` is the RMSE of the camera centres after a similarity alignment. `published_m` is what the merging of
 DA3-Streaming reaches on exactly these fine chunks, from the README of the shared folder; captures and seeds
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 import da3stream
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.registration import umeyama
-from da3stream.scene import KnownCameras, Prediction
 from da3stream.placed_map import PlacedMap
+from da3stream.scene import KnownCameras, Prediction
 from da3stream.store import open_existing
 from da3stream.synthetic.capture import (
     SimulatedDescriptor,

@@ -26,7 +26,8 @@ from da3stream.store import RejectedChunk, Run
 MIN_SHARED_FRAMES = 2
 """Submaps that share fewer are not joined, unless they follow each other."""
 NEGLIGIBLE_CONFIDENCE = 0.01
-"""Of what is typical in the fine chunks so far. The classical estimator's fillings have about 0.0005 of it."""
+"""Of what is typical in the fine chunks so far. Fillings of the classical estimator have about 0.0005 of it.
+"""
 MIN_COARSE_EDGES = 2
 """A coarse chunk ties submaps together; with one alone it ties nothing."""
 MIN_WINDOW = 4

@@ -15,9 +15,9 @@ from da3stream.errors import RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.finishing import write_outputs
-from da3stream.placed_map import PlacedMap
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
+from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.result import Result, Update
