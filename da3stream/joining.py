@@ -30,6 +30,12 @@ NEGLIGIBLE_CONFIDENCE = 0.01
 """
 MIN_COARSE_EDGES = 2
 """A coarse chunk ties submaps together; with one alone it ties nothing."""
+MIN_TIED_SHARE = 0.5
+"""Of the frames of a coarse chunk, that have to fit fine chunks. Frames that a mapper could not place do not.
+"""
+MAX_MISFIT = 3.0
+"""Residual of coarse edges over that of consecutive chunks. A coarse chunk that errs four times as much (a
+residual of 3) says no more about 8 chunks than their chain does."""
 MIN_WINDOW = 4
 WINDOWS_PER_CHUNK = 5
 """A loop has so many times fewer frames of each place than a chunk."""
@@ -42,6 +48,7 @@ class Joiner:
         self._run, self._maker, self._times = run, maker, times
         self._chunks_with: dict[int, list[int]] = {}
         self._inlier_ratios: list[float] = []
+        self._residuals: list[float] = []
         self._confidences: list[float] = []
         self._previous_fine: int | None = None
         self.chunks = 0
@@ -57,6 +64,8 @@ class Joiner:
                 self._run.put_edges(index, self._measure(submap))
             evidence = self._run.edges[index][self._previous_fine].evidence
             self._inlier_ratios.append(evidence.get("inlier_ratio", 0.0))
+            if "relative_residual" in evidence:
+                self._residuals.append(evidence["relative_residual"])
         self._previous_fine = index
         self._confidences.append(self._run.chunks[index].typical_confidence)
         self._adopt(submap.chunk)
@@ -142,9 +151,19 @@ class Joiner:
 
     def _problem_of_coarse(self, bridge: _Bridge) -> str | None:
         problems = [self._problem(edge) for edge in bridge.edges]
-        if problems.count(None) >= MIN_COARSE_EDGES:
-            return None
-        return next((problem for problem in problems if problem), "it shares too few frames with others")
+        trusted = [edge for edge, problem in zip(bridge.edges, problems, strict=True) if problem is None]
+        if len(trusted) < MIN_COARSE_EDGES:
+            return next((problem for problem in problems if problem), "it shares too few frames with others")
+        tied, frames = {f for edge in trusted for f in edge.evidence["frames"]}, len(bridge.chunk.frames)
+        if len(tied) < MIN_TIED_SHARE * frames:
+            return f"only {len(tied)} of its {frames} frames fit other chunks; they are too far apart"
+        misfit = float(np.median([edge.evidence["relative_residual"] for edge in trusted]))
+        if self._residuals and misfit > MAX_MISFIT * float(np.median(self._residuals)):
+            return (
+                f"its depths miss those of other chunks by {misfit:.1%}, more than {MAX_MISFIT:g} times as "
+                "far as these miss each other; the frames are too far apart"
+            )
+        return None
 
     def _keep(self, bridge: _Bridge) -> None:
         """Store a bridge and those of its edges that can be trusted."""
@@ -172,6 +191,9 @@ class Joiner:
         )
 
     def _problem(self, edge: SubmapEdge) -> str | None:
+        """Why an edge of a bridge is not to be trusted, None if it is."""
+        if len(edge.evidence["frames"]) < MIN_SHARED_FRAMES:
+            return "it shares too few frames of which both sides know something"
         return problem_of_edge(edge, self._typical_inlier_ratio)
 
     @property

@@ -6,6 +6,7 @@ import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,38 @@ class PlacedMap:
         weights = self.placement.report.weights
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
         self._is_optimal = True
+
+    def summary(self) -> dict[str, Any]:
+        """How the last optimisation went, in plain JSON values, for the report."""
+        if self.placement is None:
+            return {}
+        report, distortion = self.placement.report, self.placement.distortion
+        used, rigid = len(self._used_edges), report.mahalanobis[report.weights > 0]
+        redundant = np.isfinite(report.variance_factor)
+        return {
+            "submaps": len(self),
+            "edges": len(report.weights),
+            "edges_refused": len(report.weights) - used,
+            "iterations": report.iterations,
+            "converged": report.converged,
+            "reason": report.reason,
+            "cost_before": report.cost_before,
+            "cost_after": report.cost_after,
+            "variance_factor": report.variance_factor if redundant else None,
+            "residual_in_standard_deviations": {
+                "median": float(np.median(rigid)) if used else None,
+                "largest": float(rigid.max()) if used else None,
+            },
+            "camera_noise": {
+                name: {"jitter": float(jitter), "drift_per_frame": float(drift)}
+                for name, jitter, drift in zip(
+                    ("rotation_rad", "translation_over_depth", "log_scale"),
+                    distortion.jitter,
+                    distortion.drift,
+                    strict=True,
+                )
+            },
+        }
 
     def settle(self) -> None:
         """Place everything for good, now that all submaps are there; in metres if they are.

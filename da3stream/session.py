@@ -164,6 +164,7 @@ class Session:
             chunks=len(self._placed.fine),
             coarse_chunks=sum(record.chunk.scale > 1 for record in self.run.chunks.values()),
             loops=sum(loop.is_accepted for loop in self.run.loops.values()),
+            optimisation=self._placed.summary(),
             measured=self._times.summary(),
             is_metric=self._placed.is_metric,
             warnings=warnings_of(self.run),

@@ -28,8 +28,8 @@ TYPICAL_RATIO = np.array([0.5, 0.25, 0.05])
 """Drift from one row to the next over jitter."""
 LARGEST_DEPARTURE = 3.0
 """An estimated ratio is used within this factor of the typical one: a factor of 2 costs 3 % at most."""
-MOST_NOISE = 4.0
-"""No class of chunks is taken to be noisier than fine ones by more than this factor."""
+MOST_NOISE = 30.0
+"""No chunk is taken to be noisier than fine ones by more than this factor; with it, it hardly counts."""
 _LEAST_EDGES = 4
 """With fewer between fine chunks, nothing is estimated."""
 _LEAST_DIFFERENCES = 20
@@ -48,7 +48,7 @@ class Distortion:
     """
 
     noise: Array
-    """(N,) errors of a submap over those of a fine one, 1 .. 4."""
+    """(N,) errors of a submap over those of a fine one, 1 .. 30."""
     jitter: Array
     """(3,) standard deviation of one camera of a fine submap, each axis."""
     drift: Array
@@ -72,7 +72,7 @@ def estimate(submaps: Sequence[SubmapCameras], edges: Sequence[SubmapEdge]) -> D
     """
     kinds = [_class_of(submap.chunk) for submap in submaps]
     shared = SharedFrames.of(submaps, edges)
-    noise = _noise(kinds, shared)
+    noise = np.maximum(_noise(kinds, shared), _misfit(kinds, edges))
     fine = [e for e in edges if e.kind == "overlap" and kinds[e.a] == kinds[e.b] == _FINE]
     halves, successive = _differences(submaps, fine)
     if len(halves) < _LEAST_EDGES:
@@ -110,6 +110,29 @@ def _noise(kinds: Sequence[_Class], shared: SharedFrames) -> Array:
             ratio = np.square(np.median(np.abs(mixed)) / np.median(np.abs(reference)))
             factors[other] = np.clip(np.sqrt(max(2 * ratio - 1, 1.0)), 1.0, MOST_NOISE)
     return factors[number]
+
+
+def _misfit(kinds: Sequence[_Class], edges: Sequence[SubmapEdge]) -> Array:
+    """(N,) noise factors of chunks that are not fine, one by one, from how well they fit fine ones.
+
+    The squared residual of an edge is s^2 (1 + f^2) as well. 1 where no edge tells.
+    """
+    squared = {
+        (edge.a, edge.b): edge.evidence["relative_residual"] ** 2
+        for edge in edges
+        if "relative_residual" in edge.evidence
+    }
+    fine = [value for (a, b), value in squared.items() if kinds[a] == kinds[b] == _FINE]
+    reference = float(np.median(fine)) if fine else 0.0
+    factors = np.ones(len(kinds))
+    found: dict[int, list[float]] = {}
+    for (a, b), value in squared.items():
+        if (kinds[a] == _FINE) != (kinds[b] == _FINE):
+            found.setdefault(a if kinds[b] == _FINE else b, []).append(value)
+    for chunk, values in found.items():
+        ratio = float(np.median(values)) / reference if reference > 0 else 1.0
+        factors[chunk] = np.clip(np.sqrt(max(2 * ratio - 1, 1.0)), 1.0, MOST_NOISE)
+    return factors
 
 
 def _differences(submaps: Sequence[SubmapCameras], edges: Sequence[SubmapEdge]) -> tuple[Array, Array]:
