@@ -7,6 +7,9 @@ The clips lie in the folder that DA3STREAM_SHARED names (default: ../shared besi
 whose name ends in `-unseen` are clips that nothing was tuned on: another crop, speed and direction. Every
 case is one command in a process of its own; CPU seconds are user + system of it and all its children, and
 the SIFT figure is the CPU time of extracting the same frames' features in this process right after it.
+
+`gap_percent` is the distance between the first and the last camera of a clip that returns to its first frame,
+as a share of the path. Cases in `-alone` have neither loops nor coarse chunks: consecutive chunks only.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,8 @@ class Clip:
     truth: Path | None = None
     camera: tuple[float, float, float, float] | None = None
     """True fx, fy, cx, cy in pixels of the input."""
+    returns: bool = False
+    """The last frame is the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,14 @@ def robot(folder: Path) -> Clip:
 
 def kitti_there_and_back(folder: Path) -> Clip:
     order = [*range(51), *range(49, -1, -1)]
-    return _kitti_variant(folder, order, crop=(0, 0, 1226, 370))
+    return replace(_kitti_variant(folder, order, crop=(0, 0, 1226, 370)), returns=True)
+
+
+def fox_there_and_back(folder: Path) -> Clip:
+    images = sorted((FOX / "images").iterdir())
+    for number, path in enumerate([*images, *images[-2::-1]]):
+        (folder / f"{number:04d}.jpg").symlink_to(path)
+    return Clip(input=folder, camera=FOX_CAMERA, returns=True)
 
 
 def kitti_unseen(folder: Path) -> Clip:
@@ -119,8 +131,22 @@ CPU = {"cpu_s_per_frame": 1.8}
 CASES = {
     "kitti": Case(make=kitti, knows_camera=True, targets={"ate_percent": 0.15, **CPU}),
     "kitti-unknown": Case(make=kitti, targets={"ate_percent": 1.0, **CPU}),
-    "kitti-back": Case(make=kitti_there_and_back, knows_camera=True, targets={"ate_percent": 0.3, **CPU}),
+    "kitti-back": Case(
+        make=kitti_there_and_back,
+        knows_camera=True,
+        targets={"ate_percent": 0.3, "gap_percent": 0.5, **CPU},
+    ),
     "kitti-back-unknown": Case(make=kitti_there_and_back, targets={"ate_percent": 1.0, **CPU}),
+    "kitti-back-alone": Case(
+        make=kitti_there_and_back, knows_camera=True, options=("--loop-budget", "0", "--coarse", "0")
+    ),
+    "kitti-back-coarse-2": Case(make=kitti_there_and_back, knows_camera=True, options=("--coarse", "2")),
+    "fox-back": Case(make=fox_there_and_back, knows_camera=True, targets={"gap_percent": 0.5}),
+    "fox-back-alone": Case(
+        make=fox_there_and_back, knows_camera=True, options=("--loop-budget", "0", "--coarse", "0")
+    ),
+    "fox-alone": Case(make=fox, knows_camera=True, options=("--loop-budget", "0", "--coarse", "0")),
+    "fox-coarse-2": Case(make=fox, knows_camera=True, options=("--coarse", "2")),
     "fox": Case(make=fox, knows_camera=True, targets={"ate_percent": 0.15, **CPU}),
     "fox-unknown": Case(make=fox, targets={"focal_error_percent": 3.0, **CPU}),
     "robot": Case(make=robot, options=("--fps", "10"), targets=CPU),
@@ -154,7 +180,16 @@ def run_case(case: Case, folder: Path, chunk_size: int) -> dict[str, Any]:
         "temporary_bytes_per_frame": _temporary_bytes(run) / len(cameras),
         "stages_s": manifest["measured"]["seconds"],
         "warnings": manifest["warnings"],
+        "coarse_chunks": manifest["coarse_chunks"],
+        "loops": [
+            (loop["later"], loop["earlier"], loop["reason"] or "closed")
+            for loop in json.loads((run / "loop_closures.json").read_text())["loops"]
+        ],
     }
+    if clip.returns:
+        centres = np.array([camera["world_from_cam"] for camera in cameras])[:, :3, 3]
+        path = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
+        report["gap_percent"] = float(100 * np.linalg.norm(centres[-1] - centres[0]) / path)
     if clip.camera is not None and not case.knows_camera:
         focals = [camera["intrinsics"]["fx"] for camera in cameras]
         errors = 100 * (np.array(focals) / clip.camera[0] - 1)
