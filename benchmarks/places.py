@@ -4,6 +4,8 @@
     python benchmarks/places.py vlad                    # kitti and fox there and back, the way back disturbed
     python benchmarks/places.py index --frames 20000    # random descriptors of --dim: recall, memory, seconds
 
+The tables lie in results/: places.json, and places_index_DIM.json of 108,000 frames.
+
 A candidate is right if its cameras are closer than the scale of the simulated descriptor (8 m in the street,
 1 m in the room) and look within 40 degrees of each other. `covered` is the share of frames with a right
 revisit that lie within a chunk of a right candidate. `first half` ends before the street comes back. Of the

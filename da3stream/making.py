@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,8 +23,17 @@ from da3stream.store import PlanRecord, Run
 class ChunkMaker:
     """Makes and stores submaps, with the cameras that earlier chunks have settled."""
 
-    def __init__(self, run: Run, config: Config, estimator: GeometryEstimator, times: StageTimes) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        estimator: GeometryEstimator,
+        times: StageTimes,
+        beside_bytes: Callable[[], int],
+    ) -> None:
+        """`beside_bytes` tells what else the estimator's device holds; it is asked when that is planned."""
         self._run, self._config, self._estimator, self._times = run, config, estimator, times
+        self._beside_bytes = beside_bytes
         self._settled: NDArray[np.float64] | None = None
 
     def learn_from(self, chunk: int) -> None:
@@ -36,7 +45,8 @@ class ChunkMaker:
         """How long a chunk is: as journaled, or as planned now that the first frame is here."""
         plan = self._run.plan_for(chunk)
         if plan is None:
-            plan = first_plan(self._estimator, self._config, frame.size)
+            beside_bytes = self._beside_bytes()
+            plan = first_plan(self._estimator, self._config, frame.size, beside_bytes=beside_bytes)
             self._run.put_plan(plan)
         if plan.execution is not None and isinstance(self._estimator, PlansMemory):
             self._estimator.execution = plan.execution

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from da3stream import __version__
 from da3stream.config import Config, load_config
@@ -17,6 +17,7 @@ from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.finishing import write_outputs
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
+from da3stream.place.describing import no_backbone
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
@@ -136,6 +137,9 @@ def _opened(
         estimator = own = _own_estimator(Path(output), begun, config, watching)
     try:
         place, load = _place_descriptor(Path(output), begun, config, descriptor, watching)
+        own_place = load if descriptor is None else None
+        if own and place == "backbone" and own.name.partition("+")[0] == "classical":
+            raise no_backbone(own.name)
         request = RunRequest(
             config=config.model_dump(mode="json"),
             source=opened.identity(),
@@ -143,12 +147,15 @@ def _opened(
             model=estimator.name,
             place=place,
             weights=own.weights if own and not begun else None,
+            place_weights=_place_weights(own_place) if own_place and not begun else None,
             timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
         )
         run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
         try:
             if own and not run.is_finished:
-                _check_weights(run, own)
+                _check_weights(run, "weights", own.name, own.weights)
+            if own_place and not run.is_finished:
+                _check_weights(run, "place_weights", place, _place_weights(own_place))
             places = PlaceRecorder(run, estimator.name, load)
             yield Session(run, opened, config, estimator, places, watching)
         finally:
@@ -214,13 +221,21 @@ def _place_descriptor(
     return name, load
 
 
-def _check_weights(run: Run, worker: EstimatorOnDemand) -> None:
-    """Raise RunMismatchError if a run was begun with other weights; the estimator is made for it."""
-    recorded = run.manifest.get("weights")
-    if recorded != worker.weights:
+def _place_weights(load: Callable[[], PlaceDescriptor]) -> Mapping[str, Any] | None:
+    """Identity of the weights of our own place descriptor, which is made for it."""
+    return getattr(load(), "weights", None)
+
+
+def _check_weights(run: Run, entry: str, name: str, weights: Mapping[str, Any] | None) -> None:
+    """Raise RunMismatchError if a run was begun with other weights than these, of what is called `name`.
+
+    `entry` is where the manifest has them.
+    """
+    recorded = run.manifest.get(entry)
+    if recorded != weights:
         raise RunMismatchError(
-            f"{run.root} was made with other weights of {worker.name}",
-            got=worker.weights,
+            f"{run.root} was made with other weights of {name}",
+            got=weights,
             expected=recorded,
             hint="Give the same ones to resume, or start again with --overwrite.",
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from da3stream.chunking import LoadedChunk
 from da3stream.errors import EstimationError
-from da3stream.place.base import PlaceDescriptor
+from da3stream.place.base import PlaceDescriptor, TakesDeviceMemory
 from da3stream.place.describing import (
     BackboneStage,
     DescribedChunk,
@@ -41,6 +41,11 @@ class PlaceRecorder:
         self._stage: DescribingStage | None = None
         self._waiting: list[int] = []
         self._current: int | None = None
+
+    def device_bytes(self) -> int:
+        """What the descriptor takes on the estimator's device; 0 if it does not say."""
+        descriptor = None if self._load is None else self._load()
+        return descriptor.device_bytes() if isinstance(descriptor, TakesDeviceMemory) else 0
 
     def needs_estimate(self, index: int) -> bool:
         """Whether a stored chunk must be estimated again, because only that describes its frames."""

@@ -13,7 +13,11 @@ from da3stream.store import PlanRecord
 
 
 def first_plan(
-    estimator: GeometryEstimator, config: ChunkingConfig, image_size: tuple[int, int]
+    estimator: GeometryEstimator,
+    config: ChunkingConfig,
+    image_size: tuple[int, int],
+    *,
+    beside_bytes: int = 0,
 ) -> PlanRecord:
     """The plan that a run begins with.
 
@@ -21,13 +25,14 @@ def first_plan(
         estimator: asked how many frames it can take at a time, if it knows.
         config: chunk size and overlap that are wanted.
         image_size: (width, height) in pixels at processing resolution.
+        beside_bytes: what the place descriptor takes on the estimator's device.
 
     Raises:
         DeviceMemoryError: the estimator cannot even take the shortest chunk.
     """
     wanted = None if config.chunk_size == "max" else config.chunk_size
     planner = estimator if isinstance(estimator, PlansMemory) else None
-    device = None if planner is None else planner.plan(image_size, wanted)
+    device = None if planner is None else planner.plan(image_size, wanted, beside_bytes=beside_bytes)
     if device is None:
         return PlanRecord(
             first_chunk=0,

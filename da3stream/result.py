@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.scene import Trajectory
+from da3stream.scene import LoopClosure, Trajectory
 from da3stream.store import Run
 
 
@@ -56,6 +58,26 @@ def result_of(run: Run) -> Result:
         warnings=tuple(manifest["warnings"]),
         measured=manifest["measured"],
     )
+
+
+def loop_counts(loops: Collection[LoopClosure]) -> dict[str, Any]:
+    """Entries of run.json about the verified loop candidates.
+
+    `loops` are those that were closed, `loops_rejected` the others. `loop_rejections` says how often for
+    which reason, the most frequent one first, without the figures of the single case.
+    """
+    kinds = Counter(_without_figures(loop.reason) for loop in loops if loop.reason is not None)
+    return {
+        "loops": sum(loop.is_accepted for loop in loops),
+        "loops_rejected": kinds.total(),
+        "loop_rejections": dict(kinds.most_common()),
+    }
+
+
+def _without_figures(reason: str) -> str:
+    """`only 4% of its points fit, at least 9% are expected; ...` -> `only N% of its points fit`."""
+    kind = re.split(r"[;:(]|, (?:at least|at most)", reason)[0].strip()
+    return re.sub(r"\d+(\.\d+)?", "N", kind)
 
 
 def warnings_of(run: Run) -> list[str]:

@@ -21,7 +21,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
-from da3stream.result import Result, Update, result_of, warnings_of
+from da3stream.result import Result, Update, loop_counts, result_of, warnings_of
 from da3stream.scene import Frame, LoopCandidate, Submap
 from da3stream.source.base import FrameSource
 from da3stream.store import PlanRecord, Run
@@ -51,7 +51,7 @@ class Session:
         self.run, self.source, self.config = run, source, config
         self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
-        self._maker = ChunkMaker(run, config, estimator, self._times)
+        self._maker = ChunkMaker(run, config, estimator, self._times, places.device_bytes)
         self._joiner = Joiner(run, self._maker, self._times)
         self._placed = PlacedMap(run, config.scale_prior)
         self._coarse = CoarseWindows(config.coarse) if config.coarse else None
@@ -163,7 +163,7 @@ class Session:
             frames=len(trajectory),
             chunks=len(self._placed.fine),
             coarse_chunks=sum(record.chunk.scale > 1 for record in self.run.chunks.values()),
-            loops=sum(loop.is_accepted for loop in self.run.loops.values()),
+            **loop_counts(self.run.loops.values()),
             optimisation=self._placed.summary(),
             measured=self._times.summary(),
             is_metric=self._placed.is_metric,

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(source: Path, as_json: bool) -> None:
-    """Show what is in INPUT, and what `run` would take of it by default."""
+    """Show what is in INPUT, and what `run` would take of it by default. Of a run: what came out."""
+    if (source / "run.json").is_file():
+        _show_run(source, as_json)
+        return
     from da3stream.chunking import count_chunks
     from da3stream.config import load_config
     from da3stream.config.model import DEFAULT_CHUNK_SIZE
@@ -33,6 +36,29 @@ def command(source: Path, as_json: bool) -> None:
         return
     for title, value in _lines(found, chunks):
         click.echo(f"{title:12} {value}")
+
+
+def _show_run(run_directory: Path, as_json: bool) -> None:
+    """What run.json says. Needs no lock: the run may be going on."""
+    from da3stream.cli.summary import chunks_and_loops, outputs_in
+    from da3stream.store import read_manifest
+
+    manifest = read_manifest(run_directory)
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2))
+        return
+    finished = manifest["status"] == "finished"
+    click.echo(f"{'run':12} {'finished' if finished else 'not finished: da3stream resume RUN continues it'}")
+    click.echo(f"{'input':12} {manifest['input'] or 'a source object'}")
+    click.echo(f"{'model':12} {manifest['model']}")
+    if not finished:
+        return
+    click.echo(f"{'frames':12} {manifest['frames']}")
+    for line in chunks_and_loops(manifest):
+        click.echo(line)
+    for file, meaning in outputs_in(run_directory):
+        click.echo(f"  {file}  {meaning}")
+    click.echo(f"{'warnings':12} {len(manifest['warnings'])}, in run.json")
 
 
 def _lines(found: InputDescription, chunks: int | None) -> list[tuple[str, str]]:

@@ -20,18 +20,29 @@ FRAMES = (8, 16, 30, 60, 120, 240)
 @click.option("--size", default="1920x1080", metavar="WxH", help="Size of the images.")
 @click.option("--resolution", default=504, type=click.IntRange(28, 4096), help="As of `run`.")
 @click.option("--pose-head", type=click.Choice(["camera", "ray"]), default="camera", help="As of `run`.")
+@click.option(
+    "--place",
+    type=click.Choice(["auto", "salad", "vlad", "backbone", "none"]),
+    default="auto",
+    help="As of `run`; salad takes memory of the card, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(model: str, vram: str, size: str, resolution: int, pose_head: str, as_json: bool) -> None:
+def command(
+    model: str, vram: str, size: str, resolution: int, pose_head: str, place: str, as_json: bool
+) -> None:
     """Show how much GPU memory a model takes, and the longest chunk that fits. Needs neither GPU nor weights.
 
     \b
     da3stream plan --model da3nested-giant-large --vram 12GB --size 1920x1080
     da3stream plan --model da3-large --vram 6GB --resolution 392
     """
+    from da3stream.config import load_config
     from da3stream.errors import ConfigError
     from da3stream.estimation.da3.catalogue import find_model, model_names
     from da3stream.estimation.memory import forward_memory, plan_forward
     from da3stream.imaging import processing_size
+    from da3stream.place.choice import resolve_place
+    from da3stream.place.salad.memory import describing_bytes
     from da3stream.transformer.execution import ON_GPU
 
     known = find_model(model)
@@ -40,25 +51,34 @@ def command(model: str, vram: str, size: str, resolution: int, pose_head: str, a
     processed = processing_size(*_size(size), resolution)
     budget, with_rays = _budget(vram), pose_head == "ray"
     memory = forward_memory(known.name, processed, execution=ON_GPU, with_rays=with_rays)
-    plan = plan_forward(known.name, processed, None, budget, with_rays=with_rays)
+    descriptor = resolve_place(load_config(None, {"place": place}), lambda: True)
+    beside = describing_bytes() if descriptor == "salad" else 0
+    plan = plan_forward(known.name, processed, None, budget, with_rays=with_rays, beside_bytes=beside)
     if as_json:
-        click.echo(json.dumps(_as_json(known.name, processed, memory, plan), indent=2))
+        told = _as_json(known.name, processed, memory, plan, beside)
+        click.echo(json.dumps({**told, "place": descriptor}, indent=2))
         return
     click.echo(f"{known.name}, images of {processed[0]} x {processed[1]} px, transformer in bfloat16")
     click.echo(f"weights      {memory.weights_bytes / 2**30:6.2f} GiB")
+    if beside:
+        click.echo(f"salad        {beside / 2**30:6.2f} GiB, the place descriptor; counted in what follows")
     for frames in FRAMES:
         fits = "" if frames <= plan.frames else "   does not fit"
-        click.echo(f"{frames:4d} frames  {memory.card_bytes(frames) / 2**30:6.2f} GiB on the card{fits}")
+        card = memory.card_bytes(frames) + beside
+        click.echo(f"{frames:4d} frames  {card / 2**30:6.2f} GiB on the card{fits}")
     click.echo(f"longest chunk within {budget / 2**30:g} GiB: {plan.frames} frames (--chunk-size max)")
 
 
-def _as_json(model: str, size: tuple[int, int], memory: ForwardMemory, plan: DevicePlan) -> dict[str, object]:
+def _as_json(
+    model: str, size: tuple[int, int], memory: ForwardMemory, plan: DevicePlan, place_bytes: int
+) -> dict[str, object]:
     return {
         "model": model,
         "image_size": list(size),
         "weights_bytes": memory.weights_bytes,
         "allocated_bytes": {str(frames): memory.allocated_bytes(frames) for frames in FRAMES},
-        "card_bytes": {str(frames): memory.card_bytes(frames) for frames in FRAMES},
+        "place_bytes": place_bytes,
+        "card_bytes": {str(frames): memory.card_bytes(frames) + place_bytes for frames in FRAMES},
         "budget_bytes": plan.budget_bytes,
         "longest_chunk": plan.frames,
         "execution": dict(plan.execution),

@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 
 from da3stream.result import Result
+from da3stream.store import read_manifest
 
 WHAT_IT_IS = {
     "camera_poses.txt": "camera to world, 16 numbers a line",
     "trajectory_tum.txt": "the same with timestamps, for evo and SLAM tools",
+    "trajectory.png": "the path from above, before and after loops were closed",
     "cameras.json": "names, times, intrinsics of your images, poses",
+    "loop_closures.txt": "pairs of frames that show the same place",
+    "loop_closures.json": "all pairs that were looked at, and why some were refused",
     "pcd/combined_pcd.ply": "coloured point cloud",
     "colmap": "images/ and sparse/0 for COLMAP and splatting",
     "results_output": "full-size depth, one npz a frame",
 }
+COUNTS = ("chunks", "coarse_chunks", "place", "loops", "loops_rejected", "loop_rejections")
+"""Entries of run.json that are shown."""
+
+
+def chunks_and_loops(manifest: Mapping[str, Any]) -> list[str]:
+    """Two lines of what run.json says; none if it has no counts: the run has not finished."""
+    if not manifest.keys() >= set(COUNTS):
+        return []
+    chunks = f"{_counted(manifest['chunks'], 'chunk')}, {_counted(manifest['coarse_chunks'], 'coarse one')}"
+    if manifest["place"] == "none":
+        return [chunks, "no loops were looked for"]
+    loops = f"{_counted(manifest['loops'], 'loop')} closed, {manifest['loops_rejected'] or 'none'} rejected"
+    if manifest["loop_rejections"]:
+        reason, count = next(iter(manifest["loop_rejections"].items()))
+        loops += f" ({count} because {reason})"
+    return [chunks, f"{loops}, places described by {manifest['place']}"]
+
+
+def outputs_in(run_directory: Path) -> list[tuple[Path, str]]:
+    """The outputs that are there, and what they are."""
+    files = [(run_directory / name, meaning) for name, meaning in WHAT_IT_IS.items()]
+    return [(file, meaning) for file, meaning in files if file.exists()]
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count or 'no'} {thing}{'' if count == 1 else 's'}"
 
 
 def print_summary(result: Result, *, as_json: bool) -> None:
-    """Print frames, warnings and where the outputs are."""
+    """Print frames, chunks, loops, warnings and where the outputs are."""
+    manifest = read_manifest(result.output)
     if as_json:
         click.echo(
             json.dumps(
@@ -27,6 +61,7 @@ def print_summary(result: Result, *, as_json: bool) -> None:
                     "stage": "result",
                     "output": str(result.output),
                     "frames": len(result.trajectory),
+                    **{name: manifest.get(name) for name in COUNTS},
                     "warnings": list(result.warnings),
                     "measured": dict(result.measured),
                 }
@@ -34,9 +69,10 @@ def print_summary(result: Result, *, as_json: bool) -> None:
         )
         return
     click.echo(f"{len(result.trajectory)} frames reconstructed in {result.measured['seconds_total']:.0f} s")
-    for path, meaning in WHAT_IT_IS.items():
-        if (result.output / path).exists():
-            click.echo(f"  {result.output / path}  {meaning}")
+    for line in chunks_and_loops(manifest):
+        click.echo(line)
+    for file, meaning in outputs_in(result.output):
+        click.echo(f"  {file}  {meaning}")
     if result.warnings:
         count = len(result.warnings)
         click.echo(f"{count} warning{'s' if count > 1 else ''}, also in {result.output / 'run.json'}:")

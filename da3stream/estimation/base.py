@@ -34,12 +34,15 @@ class PlansMemory(Protocol):
     execution: Mapping[str, int] | None
     """How the work is cut: `DevicePlan.execution`, or smaller after the memory was full once. Settable."""
 
-    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+    def plan(
+        self, image_size: tuple[int, int], frames: int | None, *, beside_bytes: int = 0
+    ) -> DevicePlan | None:
         """Choose how the work is cut.
 
         Args:
             image_size: (width, height) in pixels.
             frames: how many shall be estimated together; None: as many as possible.
+            beside_bytes: what a place descriptor takes on the same device; the plan counts it.
 
         Returns:
             The plan, whose `frames` are at most those that were asked for; None if there is no limit.

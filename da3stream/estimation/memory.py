@@ -1,29 +1,13 @@
-"""How much memory of a GPU a forward pass takes, told without one.
-
-The real network runs on the meta device, where tensors have shapes and no values, and every storage that
-comes and goes is counted. At any one place of the program, what is alive grows linearly with the number of
-frames. So two short passes give a line for each place, and the highest line is the peak of any number of
-frames.
-"""
+"""How much memory of a GPU a forward pass of an estimator takes, told without one (`LiveBytes`)."""
 
 from __future__ import annotations
 
-import sys
-import weakref
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-import da3stream
 from da3stream.errors import DeviceMemoryError
 from da3stream.estimation.base import DevicePlan
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
@@ -31,9 +15,8 @@ from da3stream.estimation.da3.loading import shaped_network
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
 from da3stream.transformer.execution import ON_GPU, Execution
+from da3stream.transformer.live_bytes import LiveBytes, Place, fused_shapes, weights_bytes
 
-ALLOCATION_BYTES = 512
-"""The caching allocator of CUDA rounds up to this."""
 LIBRARY_BYTES = 300 * 2**20
 """Workspaces of cuBLAS and cuDNN, assumed; beside what is counted."""
 CONTEXT_BYTES = 500 * 2**20
@@ -43,8 +26,6 @@ FRAGMENTATION = 1.05
 
 SHORTEST = 3
 """Frames of the shortest chunk."""
-PACKAGE = str(Path(da3stream.__file__).parent)
-Place = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +91,7 @@ def forward_memory(
     few, more = 2 * piece, 3 * piece
     at_few, at_more = highest(few), highest(more)
     lines = [_line((few, at_few[place]), (more, at_more[place])) for place in at_few.keys() & at_more.keys()]
-    return ForwardMemory(weights_bytes=_weights_bytes(network), lines=_upper_envelope(lines))
+    return ForwardMemory(weights_bytes=weights_bytes(network), lines=_upper_envelope(lines))
 
 
 def plan_forward(
@@ -123,6 +104,7 @@ def plan_forward(
     first: Execution = ON_GPU,
     with_rays: bool = False,
     reuses_features: bool = False,
+    beside_bytes: int = 0,
 ) -> DevicePlan:
     """Cut the forward pass so that so many frames fit, or else as many as can.
 
@@ -135,6 +117,7 @@ def plan_forward(
         first: the pieces that are preferred; they are halved until the frames fit.
         with_rays: poses come from the rays.
         reuses_features: features of frames come from a cache, whose maps are there from the beginning.
+        beside_bytes: what other networks of the process take of the budget.
 
     Raises:
         DeviceMemoryError: not even three frames fit.
@@ -150,62 +133,26 @@ def plan_forward(
             with_rays=with_rays,
             reuses_features=reuses_features,
         )
-        tried.append((memory.longest(budget_bytes), cut, memory))
+        tried.append((memory.longest(budget_bytes - beside_bytes), cut, memory))
         if tried[-1][0] >= (SHORTEST if frames is None else frames):
             break
         cut = cut.halved()
     longest, cut, memory = max(tried, key=lambda trial: trial[0])
     if longest < SHORTEST:
+        least_bytes = memory.card_bytes(SHORTEST) + beside_bytes
         raise DeviceMemoryError(
             f"{model} does not fit into the memory that it may take",
             got=f"{budget_bytes / 2**30:.1f} GiB",
-            expected=f"{memory.card_bytes(SHORTEST) / 2**30:.1f} GiB for {SHORTEST} frames of "
-            f"{size[0]} x {size[1]} pixels",
+            expected=f"{least_bytes / 2**30:.1f} GiB for {SHORTEST} frames of {size[0]} x {size[1]} pixels",
             hint="Choose a smaller model, a lower --resolution, or raise --vram",
         )
     chosen = longest if frames is None else min(longest, frames)
     return DevicePlan(
         frames=chosen,
         execution=cut.sizes(),
-        planned_bytes=memory.card_bytes(chosen),
+        planned_bytes=memory.card_bytes(chosen) + beside_bytes,
         budget_bytes=budget_bytes,
     )
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the storages that come up on the meta device, and remembers the most at each place."""
-
-    def __init__(self, weights: Iterable[Tensor]) -> None:
-        """`weights` are there already, and do not count."""
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
-        self.highest: dict[Place, int] = defaultdict(int)
-        self._known = {weight.untyped_storage()._cdata for weight in weights}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        before = self.now
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._add(value)
-        if self.now > before:
-            place = _place(sys._getframe(1))
-            self.highest[place] = max(self.highest[place], self.now)
-        return result
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if not tensor.is_meta or key in self._known:
-            return
-        size = _rounded(storage.nbytes())
-        self._known.add(key)
-        self.now += size
-        weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
 
 
 def _highest_by_place(
@@ -227,23 +174,6 @@ def _highest_by_place(
     return dict(live.highest)
 
 
-def fused_shapes(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """What a fused kernel allocates: its result, and one number a query. Without CUDA, torch would form the
-    matrix of all pairs."""
-    queries.new_empty(queries.shape[:-1], dtype=torch.float32)
-    return torch.empty_like(queries)
-
-
-def _place(frame: FrameType | None) -> Place:
-    """Where the program is, as far as it is in this package."""
-    place = []
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(PACKAGE):
-            place.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back
-    return tuple(place)
-
-
 def _line(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
     """(constant, slope) of the line through two points (frames, bytes)."""
     slope = (second[1] - first[1]) / (second[0] - first[0])
@@ -261,12 +191,3 @@ def _upper_envelope(lines: list[tuple[float, float]]) -> tuple[tuple[float, floa
             )
         )
     )
-
-
-def _weights_bytes(network: torch.nn.Module) -> int:
-    return sum(_rounded(weight.nbytes) for weight in network.parameters())
-
-
-def _rounded(size: int) -> int:
-    """Bytes of an allocation of so many bytes."""
-    return -(-size // ALLOCATION_BYTES) * ALLOCATION_BYTES

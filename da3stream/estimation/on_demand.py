@@ -45,10 +45,14 @@ class EstimatorOnDemand:
         if isinstance(made, PlansMemory):
             made.execution = execution
 
-    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+    def plan(
+        self, image_size: tuple[int, int], frames: int | None, *, beside_bytes: int = 0
+    ) -> DevicePlan | None:
         """See `PlansMemory`; None for an estimator that has no limit."""
         made = self.prepare()
-        return made.plan(image_size, frames) if isinstance(made, PlansMemory) else None
+        if not isinstance(made, PlansMemory):
+            return None
+        return made.plan(image_size, frames, beside_bytes=beside_bytes)
 
     def estimate(
         self, images: NDArray[np.uint8], *, indices: NDArray[Any], known_cameras: KnownCameras | None = None

@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 
 
 @runtime_checkable
+class TakesDeviceMemory(Protocol):
+    """A place descriptor that runs on the estimator's device may have this, too."""
+
+    def device_bytes(self) -> int:
+        """What it takes of the device's memory; the plan of a run counts it."""
+        ...
+
+
+@runtime_checkable
 class PlaceDescriptor(Protocol):
     """Turns images into vectors whose inner product says how likely they show the same place."""
 

@@ -103,17 +103,22 @@ class BackboneStage:
             EstimationError: the estimator gives no descriptors.
         """
         if frames.predicted is None:
-            raise EstimationError(
-                "--place backbone needs a network that describes what it sees",
-                got=f"the estimator {self._estimator!r}, which does not",
-                expected="a da3 model that reconstructs, such as da3-base",
-                hint="Use --place vlad, or --model da3-base",
-            )
+            raise no_backbone(self._estimator)
         return (DescribedChunk(chunk=frames.chunk, vectors=unit_vectors(frames.predicted, frames.indices)),)
 
     def finish(self) -> Sequence[DescribedChunk]:
         """Nothing: nothing is held back."""
         return ()
+
+
+def no_backbone(estimator: str) -> EstimationError:
+    """The error of `--place backbone` with an estimator of this name, which describes nothing."""
+    return EstimationError(
+        "--place backbone needs a network that describes what it sees",
+        got=f"the estimator {estimator!r}, which does not",
+        expected="a da3 model that reconstructs, such as da3-base",
+        hint="Use --place vlad, or --model da3-base",
+    )
 
 
 class VladStage:

@@ -38,6 +38,8 @@ class RunRequest:
     """Name of the place descriptor; none: frames are not described."""
     weights: Mapping[str, Any] | None = None
     """Identity of the estimator's weights, JSON values; only recorded."""
+    place_weights: Mapping[str, Any] | None = None
+    """Identity of the place descriptor's weights, JSON values; only recorded."""
 
 
 def open_run(
@@ -165,6 +167,7 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
         "model": request.model,
         "weights": None if request.weights is None else dict(request.weights),
         "place": request.place,
+        "place_weights": None if request.place_weights is None else dict(request.place_weights),
         "input": request.input,
         "source": request.source,
         "timestamps_are_synthetic": request.timestamps_are_synthetic,

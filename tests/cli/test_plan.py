@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from da3stream.cli import main
+from da3stream.place import choice
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -39,6 +41,31 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan["image_size"] == [252, 140]
     assert plan["card_bytes"]["60"] > plan["allocated_bytes"]["60"] > plan["weights_bytes"] > 60e6
     assert plan["longest_chunk"] > 240
+
+
+def test_the_place_descriptor_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--model", "da3-small", "--size", "252x140", "--resolution", "252", "--vram", "1.5GB")
+    with_salad, without = (
+        json.loads(run(capsys, *small, "--place", place, "--json")[1]) for place in ("salad", "vlad")
+    )
+    assert (with_salad["place"], without["place"], without["place_bytes"]) == ("salad", "vlad", 0)
+    salad_bytes = with_salad["place_bytes"]
+    assert 200e6 < salad_bytes < 350e6
+    for frames, card_bytes in without["card_bytes"].items():
+        assert with_salad["card_bytes"][frames] == card_bytes + salad_bytes
+    assert with_salad["longest_chunk"] < without["longest_chunk"]
+    _, table, _ = run(capsys, *small, "--place", "salad")
+    (line,) = [line for line in table.splitlines() if line.startswith("salad")]
+    assert line.split()[1] == f"{salad_bytes / 2**30:.2f}"
+
+
+def test_auto_counts_salad_where_its_weights_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ("--model", "da3-small", "--size", "252x140", "--resolution", "252")
+    for found, counted in ((Path("dino_salad.ckpt"), True), (None, False)):
+        monkeypatch.setattr(choice, "find_salad", lambda found=found: found)
+        assert ("the place descriptor" in run(capsys, *small)[1]) is counted
 
 
 @pytest.mark.parametrize(

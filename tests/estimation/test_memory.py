@@ -1,4 +1,4 @@
-"""Memory of forward passes: the counting itself, its extrapolation, and the choice of what fits."""
+"""Memory of forward passes: extrapolation from few frames, and the choice of what fits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import torch
 from da3stream.errors import DeviceMemoryError
 from da3stream.estimation.da3.loading import shaped_network
 from da3stream.estimation.memory import (
-    ALLOCATION_BYTES,
     CONTEXT_BYTES,
     FRAGMENTATION,
     LIBRARY_BYTES,
     ForwardMemory,
-    LiveBytes,
     forward_memory,
-    fused_shapes,
     plan_forward,
 )
 from da3stream.transformer.execution import ON_GPU, Execution
+from da3stream.transformer.live_bytes import ALLOCATION_BYTES, LiveBytes, fused_shapes
 
 SIZE = (504, 280)
 CUTS = [Execution(), Execution(views=2, head_views=1, heads=2), Execution(views=8, head_views=4)]
@@ -38,30 +36,6 @@ def counted(cut: Execution, frames: int, *, with_rays: bool = False) -> int:
     with LiveBytes(network.parameters()) as live, torch.inference_mode():
         network(meta(1, frames, 3, height, width), export_rays=with_rays)
     return max(live.highest.values())
-
-
-def test_live_bytes_rise_and_fall() -> None:
-    with LiveBytes([]) as live:
-        first = meta(1000)  # 4,000 bytes: 8 allocations of 512
-        assert live.now == 4096
-        view = first[10:].view(2, -1)
-        assert live.now == 4096
-        second = first + 1
-        del first
-        assert live.now == 8192
-        del view
-        assert live.now == 4096
-        del second
-    assert live.now == 0
-    assert max(live.highest.values()) == 8192
-
-
-def test_weights_and_their_views_do_not_count() -> None:
-    weight = meta(100, 100)
-    with LiveBytes([weight]) as live:
-        kept = weight[:50].T
-        assert live.now == 0
-        assert kept.shape == (100, 50)
 
 
 @pytest.mark.parametrize(("cut", "with_rays"), [(CUTS[0], False), (CUTS[1], True), (CUTS[2], False)])
@@ -120,6 +94,16 @@ def test_a_plan_cuts_the_work_smaller_before_it_shortens_the_chunk() -> None:
 def test_what_cannot_fit_is_said_with_what_would() -> None:
     with pytest.raises(DeviceMemoryError, match=r"tiny does not fit.*got 0.5 GiB; expected .* for 3 frames"):
         plan_forward("tiny", SIZE, None, 2**29)
+
+
+def test_what_stands_beside_takes_its_share_of_the_budget() -> None:
+    other = 700 * 2**20
+    alone = plan_forward("tiny", SIZE, None, 2 * 2**30 - other)
+    beside = plan_forward("tiny", SIZE, None, 2 * 2**30, beside_bytes=other)
+    assert (beside.frames, beside.budget_bytes) == (alone.frames, 2 * 2**30)
+    assert beside.planned_bytes == alone.planned_bytes + other
+    with pytest.raises(DeviceMemoryError, match=r"got 1\.2 GiB; expected 1\.6 GiB for 3 frames"):
+        plan_forward("tiny", SIZE, None, round(1.2 * 2**30), beside_bytes=other)
 
 
 @pytest.mark.slow

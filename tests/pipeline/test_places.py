@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import da3stream
 from da3stream import Config, Frame, Prediction, load_config
 from da3stream.errors import EstimationError, RunMismatchError
+from da3stream.estimation.classical import ClassicalEstimator
 from da3stream.place import choice, describing
 from da3stream.place.vlad import VladDescriptor
 from da3stream.place.vocabulary import VladVocabulary
@@ -168,6 +169,18 @@ def test_an_estimator_that_does_not_describe_is_an_error_with_backbone(
     config = load_config(None, {**FINE, "place": "backbone"})
     with pytest.raises(EstimationError, match=r"--place backbone needs a network.*'counting'.*da3-base"):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world))
+
+
+@pytest.mark.parametrize("metric", [None, "da3metric-large"])
+def test_backbone_with_our_classical_estimator_is_refused_before_there_is_a_run(
+    tmp_path: Path, source: SimulatedSource, monkeypatch: pytest.MonkeyPatch, metric: str | None
+) -> None:
+    monkeypatch.setattr("da3stream.estimation._in_metres", lambda estimator, *_: estimator)
+    monkeypatch.setattr(ClassicalEstimator, "estimate", pytest.fail)
+    config = load_config(None, {**FINE, "place": "backbone", "model": "classical", "metric": metric})
+    with pytest.raises(EstimationError, match=r"--place backbone needs a network.*'classical.*da3-base"):
+        da3stream.reconstruct(source, tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_video_without_texture_is_a_warning_that_a_resumed_run_repeats(
@@ -400,6 +413,58 @@ def test_salad_is_loaded_for_a_new_run_and_never_for_a_finished_one(
             source, tmp_path, config=config, estimator=CountingEstimator(world), resume=True
         )
         assert loaded == ["cpu"] * 2, f"resumed {resumed} times"
+
+
+class WeighedDescriptor(SimulatedDescriptor):
+    """Has weights, and takes memory of the device."""
+
+    def __init__(self, world: SimulatedWorld, seed: int) -> None:
+        super().__init__(world)
+        self.weights = {"seed": seed}
+
+    def device_bytes(self) -> int:
+        return 12345
+
+
+@pytest.fixture
+def salad_of_seed(world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From now on, `salad` is a simulated descriptor with weights of this seed."""
+    from da3stream.place.salad.descriptor import SaladDescriptor
+
+    monkeypatch.setattr("da3stream.estimation.da3.device.cuda_is_available", lambda: False)
+
+    def install(seed: int) -> None:
+        monkeypatch.setattr(SaladDescriptor, "load", lambda **_: WeighedDescriptor(world, seed))
+
+    return install
+
+
+def test_other_weights_of_salad_do_not_continue_a_run(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, salad_of_seed: Callable[[int], None]
+) -> None:
+    config = load_config(None, {**FINE, "place": "salad"})
+    salad_of_seed(5)
+    with pytest.raises(KeyboardInterrupt):
+        da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world, fail_at=2))
+    assert json.loads((tmp_path / "run.json").read_text())["place_weights"] == {"seed": 5}
+    salad_of_seed(6)
+    again = CountingEstimator(world)
+    with pytest.raises(RunMismatchError, match=r"other weights of salad; got \{'seed': 6\}.*\{'seed': 5\}"):
+        da3stream.reconstruct(source, tmp_path, config=config, estimator=again, resume=True)
+    assert again.chunks == []
+    salad_of_seed(5)
+    da3stream.reconstruct(source, tmp_path, config=config, estimator=again, resume=True)
+    salad_of_seed(6)  # a finished run asks nobody
+    da3stream.reconstruct(source, tmp_path, config=config, estimator=again, resume=True)
+
+
+def test_a_descriptor_without_weights_records_none(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, config: Config
+) -> None:
+    """Those of a user's object are the user's affair."""
+    estimator, descriptor = CountingEstimator(world), WeighedDescriptor(world, 1)
+    da3stream.reconstruct(source, tmp_path, config=config, estimator=estimator, descriptor=descriptor)
+    assert json.loads((tmp_path / "run.json").read_text())["place_weights"] is None
 
 
 def test_another_descriptor_refuses(

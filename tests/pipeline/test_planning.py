@@ -14,7 +14,7 @@ from da3stream.errors import DeviceMemoryError
 from da3stream.estimation.base import DevicePlan
 from da3stream.progress import Progress
 from da3stream.store import open_existing
-from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
+from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedSource, SimulatedWorld
 
 from .doubles import FRAMES, CountingEstimator
 
@@ -26,12 +26,14 @@ class SmallDevice(CountingEstimator):
         super().__init__(world)
         self.holds, self.believed = holds, believed
         self.execution: dict[str, int] = {"views": 8}
+        self.beside_bytes: int | None = None
         self.asked: list[tuple[tuple[int, int], int | None]] = []
         self.lengths: list[int] = []
         self.executions: list[dict[str, int]] = []
 
-    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan:
+    def plan(self, image_size: tuple[int, int], frames: int | None, *, beside_bytes: int = 0) -> DevicePlan:
         self.asked.append((image_size, frames))
+        self.beside_bytes = beside_bytes
         fits = self.believed if frames is None else min(frames, self.believed)
         return DevicePlan(
             frames=fits,
@@ -85,6 +87,21 @@ def test_chunks_are_planned_for_the_device(
     assert len(shortened) == (wanted == 20 and fits == 12)
     assert any(f"chunks of {size} frames" in (step.message or "") for step in said)
     assert any("GiB of GPU memory" in (step.message or "") for step in said)
+
+
+def test_what_the_place_descriptor_takes_is_planned_for(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
+) -> None:
+    class Large(SimulatedDescriptor):
+        def device_bytes(self) -> int:
+            return 7 * 2**20
+
+    for number, (descriptor, expected) in enumerate(
+        [(Large(world), 7 * 2**20), (SimulatedDescriptor(world), 0), (None, 0)]
+    ):
+        device = SmallDevice(world, holds=1000)
+        run(source, tmp_path / str(number), sized(20), device, descriptor=descriptor)
+        assert device.beside_bytes == expected
 
 
 def test_a_chunk_that_does_not_fit_is_made_shorter_and_so_are_the_next(

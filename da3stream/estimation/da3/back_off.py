@@ -1,27 +1,12 @@
-"""When the GPU's memory is full: the same work again in smaller pieces."""
+"""When the GPU's memory is full: the same frames again, the network's work cut smaller."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
-
-import torch
 
 from da3stream.errors import DeviceMemoryError
+from da3stream.transformer.back_off import CutNetwork, Result, halve_until_it_fits
 from da3stream.transformer.execution import Execution
-
-LIBRARY_COMPLAINTS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""What cuBLAS, cuDNN and the driver say in a plain RuntimeError. Their memory is not torch's."""
-SENTENCES = 3
-"""Of torch's message: what it wanted, what the card has. More follows, about torch's own settings."""
-
-Result = TypeVar("Result")
-
-
-class CutNetwork(Protocol):
-    """A network whose forward pass can be cut into smaller pieces."""
-
-    execution: Execution
 
 
 def with_back_off(
@@ -40,33 +25,17 @@ def with_back_off(
     Raises:
         DeviceMemoryError: not even the smallest pieces fit.
     """
-    warnings: tuple[str, ...] = ()
-    while True:
-        try:
-            return attempt(), warnings
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            complaint = ". ".join(str(error).split(". ")[:SENTENCES])
-        # Here the error is gone, and with it its traceback, which held the tensors of the attempt.
-        torch.cuda.empty_cache()  # does nothing where there is no GPU
-        smaller = network.execution.halved()
-        if smaller is None:
-            raise DeviceMemoryError(
-                "the GPU's memory is too small for so many frames at a time",
-                got=f"{work}: {complaint}",
-                expected="room for them when the network works in its smallest pieces",
-                hint="Use a smaller --chunk-size or --resolution, or allow more memory with --vram.",
-            )
-        network.execution = smaller
-        warnings = (_warning(smaller),)
 
+    def too_small(complaint: str) -> DeviceMemoryError:
+        return DeviceMemoryError(
+            "the GPU's memory is too small for so many frames at a time",
+            got=f"{work}: {complaint}",
+            expected="room for them when the network works in its smallest pieces",
+            hint="Use a smaller --chunk-size or --resolution, or allow more memory with --vram.",
+        )
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch, or a library that it calls, got no memory of the GPU."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return any(complaint in str(error) for complaint in LIBRARY_COMPLAINTS)
+    result, smaller = halve_until_it_fits(attempt, network, too_small)
+    return result, () if smaller is None else (_warning(smaller),)
 
 
 def _warning(execution: Execution) -> str:

@@ -101,7 +101,9 @@ class DA3Estimator:
         self._last_layer, self._descriptor_width = any_view.out_layers[-1], any_view.width
         self._budget_bytes, self._runs_beside = budget_bytes, runs_beside
 
-    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+    def plan(
+        self, image_size: tuple[int, int], frames: int | None, *, beside_bytes: int = 0
+    ) -> DevicePlan | None:
         """Cut the network's work so that so many frames fit into the budget; see `PlansMemory`.
 
         Raises:
@@ -110,24 +112,22 @@ class DA3Estimator:
         if self._budget_bytes is None:
             return None
         first = self._network.execution
-        beside = self._beside_bytes(image_size, first)
         plan = plan_forward(
             self._network.config.name,
             image_size,
             frames,
-            self._budget_bytes - beside,
+            self._budget_bytes,
             trunk_dtype=trunk_dtype_for(self._device),
             first=first,
             with_rays=self._pose_head == "ray",
             reuses_features=self._cache is not None,
+            beside_bytes=beside_bytes + self._metric_bytes(image_size, first),
         )
         self.execution = plan.execution
-        return replace(
-            plan, planned_bytes=plan.planned_bytes + beside, budget_bytes=plan.budget_bytes + beside
-        )
+        return plan
 
-    def _beside_bytes(self, image_size: tuple[int, int], execution: Execution) -> int:
-        """What the other model takes on the device."""
+    def _metric_bytes(self, image_size: tuple[int, int], execution: Execution) -> int:
+        """What the model that `runs_beside` takes on the device."""
         if self._runs_beside is None:
             return 0
         other = forward_memory(

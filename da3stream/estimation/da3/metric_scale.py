@@ -114,10 +114,14 @@ class MetricScaledEstimator:
         if isinstance(self._estimator, PlansMemory):
             self._estimator.execution = execution
 
-    def plan(self, image_size: tuple[int, int], frames: int | None) -> DevicePlan | None:
+    def plan(
+        self, image_size: tuple[int, int], frames: int | None, *, beside_bytes: int = 0
+    ) -> DevicePlan | None:
         """See `PlansMemory`: that of the wrapped estimator, which knows what runs beside it."""
         planner = self._estimator
-        return planner.plan(image_size, frames) if isinstance(planner, PlansMemory) else None
+        if not isinstance(planner, PlansMemory):
+            return None
+        return planner.plan(image_size, frames, beside_bytes=beside_bytes)
 
     def close(self) -> None:
         """Close the wrapped estimator, if it can be closed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,32 @@ def load_salad(
     salad_weights.announce_licence(notify)
     fill_network(network, match.source_of.items(), tensors, rule, device)
     return network
+
+
+def shaped_salad(trunk_dtype: torch.dtype) -> SaladNetwork:
+    """The network as `load_salad` makes it, on the meta device: shapes and types, no values."""
+    network, rule = checkpoint.empty_network(), _rule(trunk_dtype)
+    for name, parameter in network.named_parameters():
+        parameter.data = parameter.data.to(rule(name))
+        parameter.requires_grad_(False)
+    return network
+
+
+def weights_identity(weights: str | Path | None = None) -> dict[str, Any]:
+    """What tells weights from others: name and SHA-256 of the file, or the seed.
+
+    Args:
+        weights: as for `load_salad`, which has fetched them if need be.
+
+    Raises:
+        ConfigError: `seeded:` is not followed by a number.
+        WeightsError: there is no such file, or it cannot be read.
+    """
+    seed = seed_of(weights)
+    if seed is not None:
+        return {"seed": seed}
+    file = _located(None) if weights is None else Path(weights)
+    return {"file": file.name, "sha256": salad_weights.sha256(file)}
 
 
 def fetch_salad(folder: Path, url: str | None = None) -> Path:

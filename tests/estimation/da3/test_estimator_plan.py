@@ -77,6 +77,26 @@ def test_a_model_beside_it_takes_its_share() -> None:
     assert longest[1] < longest[0]
 
 
+@pytest.mark.parametrize("metric", [None, "da3metric-large"])
+def test_a_place_descriptor_beside_it_takes_its_share(
+    monkeypatch: pytest.MonkeyPatch, metric: str | None
+) -> None:
+    """Through all that wraps the estimator, too."""
+    build = "da3stream.estimation.da3.building."
+    monkeypatch.setattr(f"{build}load_network", lambda model, **_: _small(model))
+    options = {"model": "tiny", "weights": "seeded:0", "metric": metric, "device": "cpu", "vram": "4GB"}
+    worker = estimator_on_demand("tiny", load_config(None, options), lambda line: None)
+    plain, beside = (worker.plan(SIZE, 20, beside_bytes=taken) for taken in (0, 2**20))
+    assert plain is not None
+    assert beside is not None
+    assert beside.planned_bytes - plain.planned_bytes == 2**20
+    assert beside.budget_bytes == plain.budget_bytes == 4 * 2**30
+
+
+def _small(model: str) -> Any:
+    return small_single_view() if model == "da3metric-large" else load_network(model, weights="seeded:0")
+
+
 def test_only_a_gpu_has_a_limit_of_its_own() -> None:
     assert memory_budget(CPU, None) is None
     assert memory_budget(CPU, 123) == 123

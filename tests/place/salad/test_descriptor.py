@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from da3stream.errors import EstimationError
+from da3stream.errors import DeviceMemoryError, EstimationError
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.salad.descriptor import SaladDescriptor, resize_to_square
 from da3stream.place.salad.network import SaladNetwork
@@ -77,6 +77,43 @@ def test_a_descriptor_that_is_not_finite_is_an_error(
     monkeypatch.setattr(salad.aggregator.dust_bin, "data", torch.tensor(float("nan")))
     with pytest.raises(EstimationError, match="no finite descriptor; got frame 7, 1 in all"):
         descriptor.describe(np.zeros((1, 28, 42, 3), np.uint8), indices=np.array([7]))
+
+
+def test_full_memory_halves_the_images_at_a_time_and_goes_on(
+    salad: SaladNetwork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward, sizes = SaladNetwork.forward, []
+
+    def with_room_for_one(self: SaladNetwork, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    images = seeded_images(2, 3, 120, 200)
+    expected = SaladDescriptor(salad).describe(images, indices=np.arange(3))
+    descriptor = SaladDescriptor(salad)
+    monkeypatch.setattr(SaladNetwork, "forward", with_room_for_one)
+    found = descriptor.describe(images, indices=np.arange(3))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    assert sizes == [2, 1, 1, 1]
+    assert "SALAD now describes 1 image(s) at a time" in caplog.text
+    descriptor.describe(images[:2], indices=np.arange(2))
+    assert sizes[4:] == [1, 1], "it stays so"
+
+
+def test_memory_that_holds_no_image_is_an_error_that_shortens_no_chunks(
+    salad: SaladNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: SaladNetwork, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SaladNetwork, "forward", full)
+    with pytest.raises(
+        EstimationError, match=r"too small for SALAD.*CUDA out of memory.*--place vlad"
+    ) as raised:
+        SaladDescriptor(salad).describe(np.zeros((2, 28, 42, 3), np.uint8), indices=np.arange(2))
+    assert not isinstance(raised.value, DeviceMemoryError)
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from da3stream.errors import ConfigError, WeightsError
 from da3stream.place.salad import loading, weights
 from da3stream.place.salad.checkpoint import check_salad
-from da3stream.place.salad.loading import load_salad
+from da3stream.place.salad.descriptor import SaladDescriptor
+from da3stream.place.salad.loading import load_salad, weights_identity
 from da3stream.place.salad.weights import find_salad
 from tests.place.salad.conftest import small_tensors
 from tests.place.salad.file_server import FileServer, serving
@@ -32,6 +34,18 @@ def test_a_checkpoint_is_loaded_as_stored(small_file: Path) -> None:
         assert torch.equal(value, stored[name])
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert check_salad(small_file) == sum(value.numel() for value in network.state_dict().values())
+
+
+def test_weights_are_told_apart_by_their_content(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = weights_identity(small_file)
+    assert identity["file"] == "dino_salad.ckpt"
+    assert identity["sha256"] == hashlib.sha256(small_file.read_bytes()).hexdigest()
+    monkeypatch.setattr(loading, "weights_folders", lambda: (small_file.parent,))
+    assert weights_identity() == identity
+    assert SaladDescriptor.load(small_file).weights == identity
+    assert SaladDescriptor.load("seeded:3").weights == weights_identity("seeded:3") == {"seed": 3}
+    torch.save({name: value + 1 for name, value in small_tensors().items()}, small_file)
+    assert weights_identity(small_file) != identity
 
 
 def test_the_file_may_go_once_it_is_loaded(small_file: Path) -> None:
