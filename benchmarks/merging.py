@@ -7,7 +7,7 @@
 DA3-Streaming reaches on exactly these fine chunks, from the README of the shared folder; captures and seeds
 that are not listed there are compared with a plain chain of the fine chunks, rigid submaps and nothing else,
 which is what the recipe does without loops (on the listed ones the chain has 0.99 of its error).
-`inferences` is the number of frames estimated over that of the fine chunks alone.
+`inferences` is the number of frames estimated over that of the fine chunks of a run without memory.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from metadata import describe_environment
 from numpy.typing import NDArray
 
 import da3stream
+from da3stream.chunking import count_chunks
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.registration import umeyama
 from da3stream.placed_map import PlacedMap
-from da3stream.scene import KnownCameras, Prediction
+from da3stream.scene import ChunkSizes, KnownCameras, Prediction
 from da3stream.store import open_existing
 from da3stream.synthetic.capture import (
     SimulatedDescriptor,
@@ -56,6 +57,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fine, loops": {"coarse": 0},
     "coarse, loops": {},
     "coarse, many loops": {"loop_budget": 100},
+    **{
+        f"{name}, memory {most}": {**options, "memory_keyframes": most}
+        for most in (2, 4, 8)
+        for name, options in {
+            "fine, no loops": {"coarse": 0, "loop": False},
+            "coarse, no loops": {"loop": False},
+            "fine, loops": {"coarse": 0},
+            "coarse, loops": {},
+        }.items()
+    },
 }
 
 
@@ -137,17 +148,26 @@ def run(capture: Capture, seed: int, options: dict[str, Any], folder: Path) -> d
         descriptor=SimulatedDescriptor(world, scale_m=capture.scale_m),
     )
     stored = open_existing(folder)
-    fine = sum(len(record.chunk.frames) for record in stored.fine_chunks)
+    recalled = sum(len(record.chunk.recalled) for record in stored.fine_chunks)
+    remembered = sum(edge.kind == "memory" for edges in stored.edges.values() for edge in edges.values())
+    sizes = stored.plans[0].sizes
     loops = list(stored.loops.values())
     stored.close()
     return {
         "ate_m": ate_m(result.trajectory, world),
         "chain_m": chain_ate_m(folder, world),
-        "inferences": estimator.frames / fine,
+        "inferences": estimator.frames / plain_frames(len(world), sizes),
+        "keyframes_recalled": recalled,
+        "memory_edges": remembered,
         "loops_accepted": sum(loop.is_accepted for loop in loops),
         "loops_rejected": [loop.reason for loop in loops if not loop.is_accepted],
         "seconds": result.measured["seconds_total"],
     }
+
+
+def plain_frames(frames: int, sizes: ChunkSizes) -> int:
+    """Frames of all fine chunks together, if each shares `overlap` with the one before and recalls none."""
+    return frames + sizes.overlap * (count_chunks(frames, sizes) - 1)
 
 
 def with_ratio(name: str, seed: int, has_loops: bool, measured: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """da3stream: monocular video in; camera poses, depth, a point cloud and a COLMAP model out.
 
-    source -> selection -> chunking -> estimation -> alignment, loop closure -> optimisation -> assembly -> writers
-     Frame      Frame        Chunk       Submap            SubmapEdge             PoseGraph     Trajectory   files
+    source -> selection -> chunking -> estimation -> alignment, loops -> optimisation -> assembly -> writers
+     Frame      Frame        Chunk       Submap         SubmapEdge       PoseGraph      Trajectory   files
 
     result = da3stream.reconstruct("video.mp4", "out/")
     result.trajectory.world_from_cam        # (N, 4, 4)

@@ -29,12 +29,13 @@ def assemble(frames: Sequence[int], submaps: Iterable[PlacedCameras]) -> Assembl
 
     Each submap speaks for its frames with a weight that falls linearly towards those ends of its chunk where
     another submap takes over, so that one submap fades into the next across an overlap, however short the
-    last one is. Positions and log-scales are averaged, rotations on SO(3).
+    last one is. Of keyframes that it has recalled from further back it says nothing. Positions and log-scales
+    are averaged, rotations on SO(3).
 
     Args:
         frames: M frame indices.
-        submaps: every fine submap that contains one of them, in chunk order. `depth_scale` is per unit of
-            the depth in the submap that owns the frame.
+        submaps: every fine submap whose window contains one of them, in chunk order. `depth_scale` is per
+            unit of the depth in the submap that owns the frame.
 
     Raises:
         KeyError: a frame lies in none of the submaps.
@@ -80,13 +81,13 @@ class _Voice:
 
 
 def _voice(submap: PlacedCameras, row_of: Mapping[int, int]) -> _Voice:
-    frames = submap.chunk.frames
-    own = np.array([row for row, frame in enumerate(frames) if frame in row_of], dtype=np.intp)
+    frames, recalled = submap.chunk.window, len(submap.chunk.recalled)
+    own = np.array([place for place, frame in enumerate(frames) if frame in row_of], dtype=np.intp)
     from_start = own.astype(np.float64) + 0.5
     return _Voice(
-        row=np.array([row_of[frames[row]] for row in own], dtype=np.intp),
+        row=np.array([row_of[frames[place]] for place in own], dtype=np.intp),
         fade_in=from_start if submap.chunk.context else np.full(len(own), float(len(frames))),
         fade_out=len(frames) - from_start,
-        world_from_cam=submap.world_from_cam[own],
-        depth_scale=submap.depth_scale[own],
+        world_from_cam=submap.world_from_cam[own + recalled],
+        depth_scale=submap.depth_scale[own + recalled],
     )

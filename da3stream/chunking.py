@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -31,7 +31,7 @@ class Chunker:
 
     Every chunk has `size` frames, of which the first `overlap` belong to the chunk before it. The last one
     may be shorter, but never than overlap + 2 frames (its context then reaches further back) unless the video
-    is.
+    is. Frames that are recalled from further back come before the overlap and take the places of new ones.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Chunker:
         frames: Iterable[Frame],
         sizes_of: Callable[[int, Frame], ChunkSizes],
         next_index: Callable[[], int],
+        recall: Callable[[int, ChunkSizes, Sequence[Frame]], Sequence[Frame]] | None = None,
     ) -> None:
         """Start with the first chunk.
 
@@ -46,9 +47,11 @@ class Chunker:
             frames: of the whole video, in order.
             sizes_of: called with the index of each chunk and the first frame that is new in it.
             next_index: the number of chunks of all kinds so far.
+            recall: called with the index of each chunk, its sizes and the frames that would be new in it;
+                returns keyframes from further back in their order, fewer than the new ones.
         """
         self._frames = iter(frames)
-        self._sizes_of, self._next_index = sizes_of, next_index
+        self._sizes_of, self._next_index, self._recall = sizes_of, next_index, recall
         self._context: tuple[Frame, ...] = ()
 
     def __iter__(self) -> Iterator[LoadedChunk]:
@@ -62,14 +65,18 @@ class Chunker:
             new.append(frame)
         # Only the last chunk can have fewer.
         reach = sizes.overlap if len(new) == wanted else max(sizes.overlap, sizes.overlap + 2 - len(new))
-        loaded = _load(index, self._context[-reach:], new)
-        self._context = (*self._context, *new)[-(sizes.overlap + 1) :]
+        before = self._context[-reach:]
+        recalled = tuple(self._recall(index, sizes, new)) if self._recall else ()
+        own = min(len(new), sizes.size - len(recalled) - len(before))
+        self._frames = chain(new[own:], self._frames)
+        loaded = _load(index, (*recalled, *before), new[:own])
+        self._context = (*self._context, *new[:own])[-(sizes.overlap + 1) :]
         return loaded
 
     def give_back(self, loaded: LoadedChunk) -> None:
         """Take the chunk that came last apart; the next one begins with its new frames."""
         self._frames = chain(loaded.new_frames, self._frames)
-        self._context = loaded.frames[: len(loaded.chunk.context)]
+        self._context = loaded.frames[len(loaded.chunk.recalled) : len(loaded.chunk.context)]
 
 
 class CoarseWindows:

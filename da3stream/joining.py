@@ -7,8 +7,7 @@ submaps that it would join can be trusted.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +60,8 @@ class Joiner:
         index = submap.chunk.index
         if self._previous_fine is not None:
             if index not in self._run.edges:
-                self._run.put_edges(index, self._measure(submap))
+                recalled = [edge for edge in self._recalled(submap) if self._problem(edge) is None]
+                self._run.put_edges(index, [*self._measure(submap), *recalled])
             evidence = self._run.edges[index][self._previous_fine].evidence
             self._inlier_ratios.append(evidence.get("inlier_ratio", 0.0))
             if "relative_residual" in evidence:
@@ -174,21 +174,45 @@ class Joiner:
 
     def _measure(self, submap: Submap) -> list[SubmapEdge]:
         """Edges to all earlier submaps that share enough frames, in their order."""
-        shared = Counter(index for frame in submap.chunk.frames for index in self._chunks_with.get(frame, ()))
+        shared = self._shared(submap.chunk.window)
         with self._times.stage("alignment"):
             return [
-                self._edge(index, submap)
+                self._edge(index, submap, frames, self._kind(index, submap.chunk))
                 for index, frames in sorted(shared.items())
-                if frames >= MIN_SHARED_FRAMES or (submap.chunk.new and index == self._previous_fine)
+                if len(frames) >= MIN_SHARED_FRAMES or (submap.chunk.new and index == self._previous_fine)
             ]
 
-    def _edge(self, index: int, submap: Submap) -> SubmapEdge:
-        kinds = {_kind(self._run.chunks[index].chunk), _kind(submap.chunk)}
-        kind: EdgeKind = "loop" if "loop" in kinds else "coarse" if "coarse" in kinds else "overlap"
-        typical = float(np.median(self._confidences))
-        return align_submaps(
-            self._run.submap(index), submap, kind, negligible_confidence=NEGLIGIBLE_CONFIDENCE * typical
-        )
+    def _recalled(self, submap: Submap) -> list[SubmapEdge]:
+        """Edges to earlier submaps that hold keyframes of this one, and that nothing else joins it to."""
+        joined = {
+            index
+            for index, frames in self._shared(submap.chunk.window).items()
+            if len(frames) >= MIN_SHARED_FRAMES or index == self._previous_fine
+        }
+        shared = self._shared(submap.chunk.recalled)
+        with self._times.stage("alignment"):
+            return [
+                self._edge(index, submap, frames, "memory")
+                for index, frames in sorted(shared.items())
+                if len(frames) >= MIN_SHARED_FRAMES and index not in joined
+            ]
+
+    def _shared(self, frames: Sequence[int]) -> dict[int, list[int]]:
+        """By chunk, which of these frames lie in its window."""
+        shared: dict[int, list[int]] = {}
+        for frame in frames:
+            for index in self._chunks_with.get(frame, ()):
+                shared.setdefault(index, []).append(frame)
+        return shared
+
+    def _edge(self, index: int, submap: Submap, frames: Sequence[int], kind: EdgeKind) -> SubmapEdge:
+        negligible = NEGLIGIBLE_CONFIDENCE * float(np.median(self._confidences))
+        earlier = self._run.submap(index)
+        return align_submaps(earlier, submap, kind, frames=frames, negligible_confidence=negligible)
+
+    def _kind(self, index: int, chunk: Chunk) -> EdgeKind:
+        kinds = {_kind(self._run.chunks[index].chunk), _kind(chunk)}
+        return "loop" if "loop" in kinds else "coarse" if "coarse" in kinds else "overlap"
 
     def _problem(self, edge: SubmapEdge) -> str | None:
         """Why an edge of a bridge is not to be trusted, None if it is."""
@@ -210,7 +234,7 @@ class Joiner:
         )
 
     def _adopt(self, chunk: Chunk) -> None:
-        for frame in chunk.frames:
+        for frame in chunk.window:
             self._chunks_with.setdefault(frame, []).append(chunk.index)
         self.chunks += 1
         self.frames += len(chunk.new)

@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidates
 from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
+from da3stream.loop_closure.keyframes import choose_keyframes
 from da3stream.place.index import PlaceIndex
 from da3stream.scene import ChunkSizes, LoopCandidate
 
 NEIGHBOURS = 20
 """Most similar frames that are looked at for each frame."""
+KEYFRAME_NEIGHBOURS = 100
+"""The same for keyframes, which are to be spread: the most similar ones are neighbours of each other."""
+KEYFRAMES_PER_CHUNK = 4
+"""Keyframes differ by at least a quarter of a chunk."""
 UNRELATED = 32
 """Frames spread over the past that say what unrelated frames have in common."""
 MIN_TRAVELLED_CHUNKS = 1.0
@@ -66,6 +71,25 @@ class LoopSearch:
                 unrelated=self._index.background(vectors, UNRELATED, before=before),
                 consecutive=self._to_previous(vectors),
             )
+        )
+
+    def keyframes(self, vectors: NDArray[np.float32], *, before: int, most: int) -> tuple[int, ...]:
+        """Frames that show what some query shows, by the threshold of loops; spread over the past.
+
+        Args:
+            vectors: (Q, dim) queries of unit length.
+            before: only frames with a smaller index.
+            most: how many.
+        """
+        if self._index is None:
+            return ()
+        found = self._index.search(vectors, KEYFRAME_NEIGHBOURS, before=np.full(len(vectors), before))
+        return choose_keyframes(
+            found.indices,
+            found.similarities,
+            threshold=self._candidates.threshold,
+            spacing=max(1, self._chunk // KEYFRAMES_PER_CHUNK),
+            most=most,
         )
 
     def decide(self, chunks: int) -> tuple[LoopCandidate, ...]:

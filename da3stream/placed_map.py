@@ -169,7 +169,7 @@ class PlacedMap:
         wanted = set(frames)
         owner = bisect.bisect_right(self._first_new, min(frames)) - 1
         covering = itertools.takewhile(
-            lambda placed: not wanted.isdisjoint(placed.chunk.frames),
+            lambda placed: not wanted.isdisjoint(placed.chunk.window),
             (self._placed[index] for index in itertools.islice(self.fine, owner, None)),
         )
         return assemble(frames, [self._per_owner(placed) for placed in covering])
@@ -204,7 +204,7 @@ class PlacedMap:
     def _local_sim3(self, index: int, cameras: SubmapCameras) -> Sim3:
         """world_from_submap of a placed submap, as it is where it shares frames with another."""
         placed, own = self._placed[index], self._cameras[index]
-        shared = set(cameras.chunk.frames)
+        shared = set(cameras.chunk.window) & set(own.chunk.window)
         rows = [row for row, frame in enumerate(own.chunk.frames) if frame in shared]
         submap_from_cam = rigid3.invert(rigid3.to_4x4(own.cam_from_submap[rows]))
         world_from_cam = placed.world_from_cam[rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from da3stream.place.describing import (
     VladStage,
 )
 from da3stream.place.vocabulary import VladVocabulary
+from da3stream.scene import Frame
 from da3stream.store import Run
 
 
@@ -78,6 +79,20 @@ class PlaceRecorder:
             )
             self._store(self._stage.add(frames))
         return self._due() if self._is_due(index) else []
+
+    def ahead(self, frames: Sequence[Frame]) -> NDArray[np.float32] | None:
+        """(Q, dim) descriptors of frames that are not stored yet, rounded as they would be stored.
+
+        None if images alone do not tell: with `backbone`, and before anything is described.
+
+        Raises:
+            EstimationError: a descriptor broke its contract.
+        """
+        if self._stage is None:
+            return None
+        images, indices = np.stack([frame.image for frame in frames]), [frame.index for frame in frames]
+        vectors = self._stage.ahead(images, np.array(indices, dtype=np.int64))
+        return None if vectors is None else vectors.astype(np.float16).astype(np.float32)
 
     def finish(self) -> list[int]:
         """Describe and store what waited for the end of the stream. Returns the chunks that are due now.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.finishing import block_of, trajectory_of, write_outputs
 from da3stream.joining import Joiner
+from da3stream.keyframe_memory import KeyframeMemory
 from da3stream.loop_search import LoopSearch
 from da3stream.making import ChunkMaker
 from da3stream.measuring import StageTimes
@@ -22,7 +23,7 @@ from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.result import Result, Update, loop_counts, result_of, warnings_of
-from da3stream.scene import Frame, LoopCandidate, Submap
+from da3stream.scene import ChunkSizes, Frame, LoopCandidate, Submap
 from da3stream.source.base import FrameSource
 from da3stream.store import PlanRecord, Run
 from da3stream.writers import export_names
@@ -57,6 +58,7 @@ class Session:
         self._coarse = CoarseWindows(config.coarse) if config.coarse else None
         self._coarse_verdicts: list[str | None] = []
         self._search: LoopSearch | None = None
+        self._memory = KeyframeMemory(run, places, config.memory_keyframes)
         self._due: list[int] = []
         self._told = np.zeros((0, 4, 4))
         self._reused = False
@@ -84,7 +86,7 @@ class Session:
 
     def _made(self) -> Iterator[int]:
         """The chunks, from decoded frames; those that are stored are checked against them and read."""
-        chunks = Chunker(self._frames(), self._sizes_of, lambda: self._joiner.chunks)
+        chunks = Chunker(self._frames(), self._sizes_of, lambda: self._joiner.chunks, self._recall)
         while (loaded := self._next(chunks)) is not None:
             index = loaded.chunk.index
             self._reused = self._is_made(loaded)
@@ -111,8 +113,7 @@ class Session:
                 self._placed.optimise()
             corrections = self._corrections(since=0)
         else:
-            context = self.run.chunks[index].chunk.context
-            corrections = self._corrections(since=min(context, default=0))
+            corrections = self._corrections(since=self.run.chunks[index].chunk.window[0])
         block = block_of(self.run, self._placed, index, self.run.typical_confidence)
         self._told = np.concatenate([self._told, block.world_from_cam])
         cloud = confident_cloud(block, self.config.confidence_percentile)
@@ -194,6 +195,10 @@ class Session:
             self._say_plan(self._maker.plan_of(chunk))
         return sizes
 
+    def _recall(self, index: int, sizes: ChunkSizes, new: Sequence[Frame]) -> tuple[Frame, ...]:
+        with self._times.stage("descriptors"):
+            return self._memory.recall(index, sizes, new, self._search)
+
     def _next(self, chunks: Iterator[LoadedChunk]) -> LoadedChunk | None:
         with self._times.stage("decoding"):
             return next(chunks, None)
@@ -238,7 +243,7 @@ class Session:
             due = self._places.finish()
         self._say(self.run.no_places)
         self._close_loops(due)
-        if self._search is not None:
+        if self._search is not None and self.config.loop:
             self._verify(self._search.finish())
 
     def _make_coarse(self, windows: Iterable[tuple[int, ...]]) -> None:
@@ -259,7 +264,7 @@ class Session:
 
     def _close_loops(self, described: list[int]) -> None:
         """Search with the descriptors of these chunks, and verify what is found."""
-        if not self.config.loop or not described:
+        if not (self.config.loop or self.config.memory_keyframes) or not described:
             return
         if self._search is None:
             sizes = self._maker.plan_of(described[0]).sizes
@@ -270,7 +275,7 @@ class Session:
                 assert vectors is not None, "the recorder has stored them"
                 frames = np.array(self.run.chunks[index].chunk.new, dtype=np.int64)
                 self._search.add(frames, vectors, self._placed.chain_centres())
-            candidates = self._search.decide(len(described))
+            candidates = self._search.decide(len(described)) if self.config.loop else ()
         self._verify(candidates)
 
     def _verify(self, candidates: Iterable[LoopCandidate]) -> None:

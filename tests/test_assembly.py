@@ -150,6 +150,12 @@ def test_frames_come_in_the_order_asked_for() -> None:
     np.testing.assert_array_equal(some.depth_scale, whole.depth_scale[[13, 2, 7]])
 
 
+def test_recalled_keyframes_say_nothing_and_change_no_weight() -> None:
+    plain = [Chunk(index=0, context=(), new=tuple(range(10))), Chunk(index=1, context=(8, 9), new=(10, 11))]
+    recalling = [plain[0], Chunk(index=1, context=(0, 5, 8, 9), new=(10, 11))]
+    np.testing.assert_array_equal(shares_of_each(recalling, 12), shares_of_each(plain, 12))
+
+
 def test_a_frame_that_no_submap_contains_is_named() -> None:
     with pytest.raises(KeyError, match=r"\[9\]"):
         assemble([1, 9], [placed(Chunk(index=0, context=(), new=(0, 1, 2)), walk(3))])

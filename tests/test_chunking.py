@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -157,6 +157,35 @@ def test_a_chunk_that_was_too_long_comes_again_shorter(count: int, wrong: int, s
         itertools.count().__next__,
     )
     assert seen == [loaded.chunk for loaded in planned]
+
+
+@LAW
+@given(st.integers(1, 120), sizes_of_chunks(), st.integers(0, 9), st.integers(0, 5))
+def test_recalled_keyframes_take_the_places_of_new_frames(
+    count: int, sizes: ChunkSizes, most: int, wrong: int
+) -> None:
+    """With one chunk that is given back on the way."""
+    stored = list(frames_of(count))
+
+    def recall(index: int, sizes: ChunkSizes, new: Sequence[Frame]) -> list[Frame]:
+        room = min(most, index, (sizes.size - sizes.overlap - 1) // 2)
+        return stored[: max(0, new[0].index - sizes.size + 1)][:room]
+
+    seen: list[Chunk] = []
+    chunks = Chunker(stored, lambda _index, _frame: sizes, lambda: len(seen), recall)
+    for loaded in chunks:
+        assert tuple(frame.index for frame in loaded.frames) == loaded.chunk.frames
+        if loaded.chunk.index == wrong:
+            chunks.give_back(loaded)
+            wrong = -1
+        else:
+            seen.append(loaded.chunk)
+    assert [frame for chunk in seen for frame in chunk.new] == list(range(count))
+    for before, chunk in pairwise(seen):
+        assert len(chunk.frames) <= sizes.size
+        assert len(chunk.window) - len(chunk.new) >= sizes.overlap
+        assert chunk.window[0] >= before.window[0]
+        assert chunk.recalled == tuple(range(len(chunk.recalled)))
 
 
 def coarse_windows(frames: int, stride: int, size: int, arrivals: Iterable[int]) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,12 @@ class _SharedFrames:
 
 
 def align_submaps(
-    a: Submap, b: Submap, kind: EdgeKind = "overlap", *, negligible_confidence: float = 0.0
+    a: Submap,
+    b: Submap,
+    kind: EdgeKind = "overlap",
+    *,
+    frames: Collection[int] | None = None,
+    negligible_confidence: float = 0.0,
 ) -> SubmapEdge:
     """Measure a_from_b on the same pixels of the shared frames.
 
@@ -64,12 +70,13 @@ def align_submaps(
         a: the earlier submap.
         b: the later one.
         kind: what the edge is for.
+        frames: use only these of the shared frames; None: all.
         negligible_confidence: pixels of no more confidence are not used.
 
     Raises:
         ValueError: the submaps share no frame.
     """
-    shared = _collect(a, b, negligible_confidence)
+    shared = _collect(a, b, frames, negligible_confidence)
     enough = len(shared.points_a) >= MIN_POINTS_PER_FRAME * len(shared.frames)
     ratios = _depth_ratios(shared)
     initial = _from_poses(shared, float(np.exp(np.mean(np.log(ratios)))))
@@ -86,9 +93,9 @@ def align_submaps(
     return _edge_from_poses(a, b, kind, shared, initial, ratios)
 
 
-def _collect(a: Submap, b: Submap, negligible: float) -> _SharedFrames:
-    frames_of_a = set(a.chunk.frames)
-    frames = tuple(frame for frame in b.chunk.frames if frame in frames_of_a)
+def _collect(a: Submap, b: Submap, only: Collection[int] | None, negligible: float) -> _SharedFrames:
+    wanted = set(a.chunk.frames) if only is None else set(a.chunk.frames) & set(only)
+    frames = tuple(frame for frame in b.chunk.frames if frame in wanted)
     if not frames:
         raise ValueError(f"submaps {a.chunk.index} and {b.chunk.index} share no frame")
     known = _known(a, a.rows(frames), negligible) & _known(b, b.rows(frames), negligible)

@@ -249,6 +249,14 @@ class LoopConfig(_Section):
         description="Loops that are verified for every 100 chunks, at most; each takes two fifths of the "
         "frames of a chunk.",
     )
+    memory_keyframes: int = Field(
+        0,
+        ge=0,
+        description="Reconstruct every chunk together with up to so many earlier frames that show the same "
+        "places, so that revisits are joined at once. They take the places of new frames: 8 in chunks of 60 "
+        "that share 30 make up to 36 % more chunks. With --no-loop, 2 do for 4 % more work what loops do for "
+        "16 %; beside loops they gain nothing (simulated captures). 0: none.",
+    )
     scale_prior: float | None = Field(
         None,
         gt=0,

@@ -71,7 +71,8 @@ def estimate(submaps: Sequence[SubmapCameras], edges: Sequence[SubmapEdge]) -> D
         edges: with "frames" and "depth_ratios" in their evidence.
     """
     kinds = [_class_of(submap.chunk) for submap in submaps]
-    shared = SharedFrames.of(submaps, edges)
+    # Keyframes of the memory are no successive frames.
+    shared = SharedFrames.of(submaps, [edge for edge in edges if edge.kind != "memory"])
     noise = np.maximum(_noise(kinds, shared), _misfit(kinds, edges))
     fine = [e for e in edges if e.kind == "overlap" and kinds[e.a] == kinds[e.b] == _FINE]
     halves, successive = _differences(submaps, fine)

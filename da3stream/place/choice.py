@@ -12,11 +12,12 @@ def resolve_place(config: LoopConfig, has_gpu: Callable[[], bool]) -> str:
     """Name of the descriptor that the configuration asks for: salad, vlad, backbone or none.
 
     Args:
-        config: `auto` is looked up on this machine. Without `loop` nothing needs descriptors.
+        config: `auto` is looked up on this machine. Without `loop` and `memory_keyframes` nothing needs
+            descriptors.
         has_gpu: whether networks run on a GPU; only asked where it matters. On a CPU, SALAD describes less
             than an image a second.
     """
-    if not config.loop:
+    if not config.loop and not config.memory_keyframes:
         return "none"
     if config.place != "auto":
         return config.place

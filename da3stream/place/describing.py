@@ -58,6 +58,10 @@ class DescribingStage(Protocol):
         """What can be described now that these frames are here."""
         ...
 
+    def ahead(self, images: NDArray[np.uint8], indices: NDArray[Any]) -> NDArray[np.float32] | None:
+        """(Q, dim) of images (Q, H, W, 3) that no chunk has yet; None if images alone do not tell (yet)."""
+        ...
+
     def finish(self) -> Sequence[DescribedChunk]:
         """What was held back until the video's end."""
         ...
@@ -77,10 +81,14 @@ class ObjectStage:
         Raises:
             EstimationError: the descriptor broke its contract.
         """
+        return (DescribedChunk(chunk=frames.chunk, vectors=self.ahead(frames.images, frames.indices)),)
+
+    def ahead(self, images: NDArray[np.uint8], indices: NDArray[Any]) -> NDArray[np.float32]:
+        """(Q, dim) of images (Q, H, W, 3). Errors as of `add`."""
         descriptor = self._load()
-        vectors = descriptor.describe(frames.images, indices=frames.indices)
-        check_vectors(vectors, descriptor.name, (len(frames.images), descriptor.dim))
-        return (DescribedChunk(chunk=frames.chunk, vectors=vectors),)
+        vectors = descriptor.describe(images, indices=indices)
+        check_vectors(vectors, descriptor.name, (len(images), descriptor.dim))
+        return vectors
 
     def finish(self) -> Sequence[DescribedChunk]:
         """Nothing: nothing is held back."""
@@ -105,6 +113,9 @@ class BackboneStage:
         if frames.predicted is None:
             raise no_backbone(self._estimator)
         return (DescribedChunk(chunk=frames.chunk, vectors=unit_vectors(frames.predicted, frames.indices)),)
+
+    def ahead(self, images: NDArray[np.uint8], indices: NDArray[Any]) -> None:
+        """None: only an estimate describes."""
 
     def finish(self) -> Sequence[DescribedChunk]:
         """Nothing: nothing is held back."""
@@ -153,6 +164,10 @@ class VladStage:
         self._held.append(_Features(frames.chunk, frames.indices, local))
         enough = self._descriptor is not None or len(self._textured()) >= TRAINING_FRAMES
         return self._describe_held() if enough else ()
+
+    def ahead(self, images: NDArray[np.uint8], indices: NDArray[Any]) -> NDArray[np.float32] | None:
+        """(Q, dim) of images (Q, H, W, 3); None while the vocabulary is not learnt."""
+        return None if self._descriptor is None else self._descriptor.describe(images, indices=indices)
 
     def finish(self) -> Sequence[DescribedChunk]:
         """All that were held back.

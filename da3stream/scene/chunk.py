@@ -43,3 +43,18 @@ class Chunk:
     def frames(self) -> tuple[int, ...]:
         """Indices of all its frames, in the order in which a submap holds them: context, then new."""
         return self.context + self.new
+
+    @property
+    def recalled(self) -> tuple[int, ...]:
+        """Keyframes from further back, which come first in the context: what is before the `window`."""
+        return self.context[: len(self.frames) - len(self.window)]
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The consecutive frames that end with the new ones; all frames of a chunk that owns none."""
+        if not self.new:
+            return self.frames
+        start = len(self.context)
+        while start and self.frames[start - 1] == self.frames[start] - 1:
+            start -= 1
+        return self.frames[start:]

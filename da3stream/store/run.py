@@ -164,6 +164,20 @@ class Run(StoredPlaces):
         """The chunk that owns a stored frame; KeyError if it is not stored."""
         return self.chunks[self._owner[frame]]
 
+    def stored_frame(self, index: int, image: NDArray[np.uint8]) -> Frame:
+        """A stored frame with its image (H, W, 3), see `images_of`. KeyError if it is not stored."""
+        record = self.owner(index)
+        row, table = record.chunk.new.index(index), record.frames
+        width, height = table.original_size[row]
+        return Frame(
+            index=index,
+            source_index=int(table.source_index[row]),
+            timestamp_s=float(table.timestamp_s[row]),
+            image=image,
+            name=table.names[row],
+            original_size=(int(width), int(height)),
+        )
+
     def images_of(self, frames: Sequence[int]) -> NDArray[np.uint8]:
         """(K, H, W, 3) RGB images of any stored frames, as their JPEGs have them."""
         wanted: dict[int, list[int]] = {}

@@ -11,11 +11,19 @@ import pytest
 
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import place, place_submaps
+from da3stream.optimisation import elastic, place, place_submaps
 from da3stream.optimisation.distortion import Distortion, estimate
-from da3stream.optimisation.elastic import bend
+from da3stream.optimisation.elastic import JUMP_ROWS, _Knots, bend
 from da3stream.scene import Chunk, PlacedCameras, PoseGraph, SubmapCameras, SubmapEdge
-from da3stream.synthetic.bent_submaps import EXACT, Bending
+from da3stream.synthetic.bent_submaps import (
+    EXACT,
+    Bending,
+    BentSubmap,
+    bend_submap,
+    measure_edges,
+    sliding_chunks,
+)
+from da3stream.synthetic.paths import street_laps
 from tests.optimisation.captures import DEPTH_M, camera_errors, drive, rms, with_garbage
 
 SMOOTH = Bending(jitter=np.zeros(3))
@@ -288,3 +296,55 @@ def test_an_edge_without_its_evidence_is_named(evidence: dict[str, object]) -> N
     edges = [replace(capture.edges[0], evidence=evidence), *capture.edges[1:]]
     with pytest.raises(ValueError, match="edge 0 - 1"):
         place(capture.submaps, edges, FIRST)
+
+
+def recalling(jump: float) -> tuple[list[BentSubmap], list[SubmapEdge]]:
+    """Exact chunks; the last one recalls two frames of the first, and has their log-scale wrong by `jump`."""
+    truth = street_laps(40, seed=3, lap_frames=200, step_m=0.5)
+    chunks = sliding_chunks(40, size=20, overlap=10)
+    last = chunks[-1]
+    chunks[-1] = Chunk(index=last.index, context=(2, 7, *last.context), new=last.new)
+    rng = np.random.default_rng(0)
+    submaps = [bend_submap(truth, chunk, rng, bending=EXACT, depth_m=DEPTH_M) for chunk in chunks]
+    wrong = submaps[-1].world_from_depth.copy()
+    wrong[:2] *= np.exp(jump)
+    submaps[-1] = replace(submaps[-1], world_from_depth=wrong)
+    edges = [
+        replace(edge, kind="memory") if edge.b - edge.a > 1 else edge
+        for edge in measure_edges(submaps, least_shared=2)
+    ]
+    return submaps, edges
+
+
+def test_what_is_wrong_of_recalled_keyframes_bends_the_window_less_than_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They lie before a jump in time: the softer the link, the less the rows behind it follow."""
+    shares = []
+    for rows in (1.0, JUMP_ROWS, 60.0):
+        monkeypatch.setattr(elastic, "JUMP_ROWS", rows)
+        submaps, edges = recalling(jump=0.1)
+        assert [edge.kind for edge in edges] == ["overlap", "memory", "overlap"]
+        rigid = chain([s.cameras for s in submaps], [edge for edge in edges if edge.kind == "overlap"])
+        placed = bent([s.cameras for s in submaps], edges, rigid)[-1]
+        change = np.log(placed.depth_scale / float(rigid[-1].scale))
+        assert change[0] > 0.01
+        shares.append(np.abs(change[2:]).max() / change[0])
+    assert shares[0] > 0.95
+    assert shares[1] < 0.85
+    assert shares[2] < 0.05
+
+
+def test_recalled_keyframes_have_knots_of_their_own() -> None:
+    loop = Chunk(index=0, context=tuple(range(7)) + tuple(range(50, 57)), new=())
+    coarse = Chunk(index=1, scale=8, context=tuple(range(0, 80, 8)), new=())
+    fine = Chunk(index=2, context=(1, 9, 40, 41), new=(42, 43, 44, 45))
+    knots = _Knots.along([loop, coarse, fine])
+    assert knots.submap.tolist() == [0] * 4 + [1] * 3 + [2] * 4
+    rows = knots.at_rows.toarray()
+    np.testing.assert_allclose(rows.sum(axis=1), 1.0)
+    np.testing.assert_array_equal(rows[[0, 13, 14, 23]].argmax(axis=1), [0, 3, 4, 6])
+    np.testing.assert_array_equal(rows[[24, 25, 26, 31]].argmax(axis=1), [7, 8, 9, 10])
+    assert np.count_nonzero(rows[[24, 25, 26, 31]]) == 4
+    _, later = knots.links()
+    assert knots.rows_before[later].tolist() == [13 / 3] * 3 + [4.5] * 2 + [JUMP_ROWS] * 2 + [5]

@@ -177,6 +177,23 @@ def test_the_frames_of_a_chunk_are_context_then_new() -> None:
     assert Chunk(index=1, context=(5, 6), new=(7,)).frames == (5, 6, 7)
 
 
+@pytest.mark.parametrize(
+    ("context", "new", "recalled"),
+    [((), (0, 1), ()), ((3, 4), (5, 6), ()), ((0, 2, 4, 5), (6,), (0, 2)), ((0, 1), (5,), (0, 1))],
+)
+def test_what_a_chunk_recalls_comes_before_its_window(
+    context: tuple[int, ...], new: tuple[int, ...], recalled: tuple[int, ...]
+) -> None:
+    chunk = Chunk(index=1, context=context, new=new)
+    assert chunk.recalled == recalled
+    assert chunk.recalled + chunk.window == chunk.frames
+
+
+def test_a_chunk_that_owns_nothing_recalls_nothing() -> None:
+    chunk = Chunk(index=1, context=(0, 1, 7, 8), new=())
+    assert (chunk.recalled, chunk.window) == ((), (0, 1, 7, 8))
+
+
 def test_the_size_of_a_frame_is_width_then_height() -> None:
     assert SAMPLES["Frame"].size == (6, 4)
 
