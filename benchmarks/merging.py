@@ -8,6 +8,13 @@ DA3-Streaming reaches on exactly these fine chunks, from the README of the share
 that are not listed there are compared with a plain chain of the fine chunks, rigid submaps and nothing else,
 which is what the recipe does without loops (on the listed ones the chain has 0.99 of its error).
 `inferences` is the number of frames estimated over that of the fine chunks of a run without memory.
+
+    python benchmarks/merging.py --wrong-loops          # what wrong loops do to the map
+
+Of the loop candidates 30 % become pairs of unrelated frames that the estimator takes for one place
+(`AliasingEstimator`). `ratio` is the ATE over that of a run in which these candidates are left out: once with
+the verification as it is (`verified`), once with one that accepts everything (`forced`), so that only the
+optimisation stands against them.
 """
 
 from __future__ import annotations
@@ -17,10 +24,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from metadata import describe_environment
@@ -30,9 +40,12 @@ import da3stream
 from da3stream.chunking import count_chunks
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.registration import umeyama
+from da3stream.loop_closure.verification import LoopVerdict
+from da3stream.loop_search import LoopSearch
 from da3stream.placed_map import PlacedMap
-from da3stream.scene import ChunkSizes, KnownCameras, Prediction
+from da3stream.scene import ChunkSizes, KnownCameras, LoopCandidate, Prediction
 from da3stream.store import open_existing
+from da3stream.synthetic.aliasing import AliasingEstimator
 from da3stream.synthetic.capture import (
     SimulatedDescriptor,
     SimulatedEstimator,
@@ -51,6 +64,11 @@ PUBLISHED_M = {
     ("chess", 3): (0.0998, 0.0879),
 }
 """(capture, seed) -> ATE without and with loops."""
+WRONG_SHARE = 0.3
+WRONG_GAP = 100
+"""The frames of a wrong loop are at least so far apart in the video."""
+WRONG_QUANTILE = 0.25
+"""The earlier frame is one of this share that saw the least of the same, by position and direction."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "fine, no loops": {"coarse": 0, "loop": False},
     "coarse, no loops": {"loop": False},
@@ -136,10 +154,124 @@ def chain_ate_m(folder: Path, world: SimulatedWorld) -> float:
     return float(np.sqrt(((umeyama(centres, truth).apply(centres) - truth) ** 2).sum(1).mean()))
 
 
-def run(capture: Capture, seed: int, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+class WrongCandidates:
+    """Replaces some candidates by wrong ones, or leaves these out."""
+
+    def __init__(self, capture: Capture, seed: int, left_out: bool) -> None:
+        self._capture, self._rng, self._left_out = capture, np.random.default_rng(seed), left_out
+        self._seen = 0
+        self.pairs: set[tuple[int, int]] = set()
+        """(earlier, later) of the wrong ones."""
+
+    def __call__(self, candidates: tuple[LoopCandidate, ...]) -> tuple[LoopCandidate, ...]:
+        chosen = [self._maybe_spoilt(candidate) for candidate in candidates]
+        return tuple(c for c in chosen if not (self._left_out and (c.earlier, c.later) in self.pairs))
+
+    def _maybe_spoilt(self, candidate: LoopCandidate) -> LoopCandidate:
+        self._seen += 1
+        return self._spoilt(candidate) if len(self.pairs) < WRONG_SHARE * self._seen else candidate
+
+    def _spoilt(self, candidate: LoopCandidate) -> LoopCandidate:
+        earlier = self._capture.world.world_from_cam[: max(0, candidate.later - WRONG_GAP)]
+        if not len(earlier):
+            return candidate
+        here = self._capture.world.world_from_cam[candidate.later]
+        apart = np.linalg.norm(earlier[:, :3, 3] - here[:3, 3], axis=1) / self._capture.scale_m
+        turned = np.arccos(np.clip(earlier[:, :3, 2] @ here[:3, 2], -1, 1))
+        unlike = apart + turned
+        wrong = replace(
+            candidate,
+            earlier=int(self._rng.choice(np.flatnonzero(unlike >= np.quantile(unlike, 1 - WRONG_QUANTILE)))),
+        )
+        self.pairs.add((wrong.earlier, wrong.later))
+        return wrong
+
+    def are_in(self, indices: NDArray[Any]) -> bool:
+        """Whether these are the frames of a wrong loop."""
+        jump = next((k for k, (a, b) in enumerate(pairwise(indices), 1) if abs(b - a) > WRONG_GAP // 2), 0)
+        earlier, later = set(indices[:jump].tolist()), set(indices[jump:].tolist())
+        return any(pair[0] in earlier and pair[1] in later for pair in self.pairs)
+
+
+class DeceivedEstimator(CountingEstimator):
+    """Takes the places of wrong loops for one."""
+
+    def __init__(self, world: SimulatedWorld, seed: int, wrong: WrongCandidates) -> None:
+        super().__init__(world, seed)
+        self._wrong, self._aliasing = wrong, AliasingEstimator(world, seed)
+
+    def estimate(
+        self, images: NDArray[np.uint8], *, indices: NDArray[Any], known_cameras: KnownCameras | None = None
+    ) -> Prediction:
+        if self._wrong.are_in(indices):
+            return self._aliasing.estimate(images, indices=indices, known_cameras=known_cameras)
+        return super().estimate(images, indices=indices, known_cameras=known_cameras)
+
+
+@contextmanager
+def spoilt(wrong: WrongCandidates, forced: bool) -> Iterator[None]:
+    """Runs inside search with wrong candidates and, if forced, accept every loop."""
+    decide, finish = LoopSearch.decide, LoopSearch.finish
+    with (
+        mock.patch.object(LoopSearch, "decide", lambda search, chunks: wrong(decide(search, chunks))),
+        mock.patch.object(LoopSearch, "finish", lambda search: wrong(finish(search))),
+        mock.patch("da3stream.joining.verify_loop", _accept) if forced else nullcontext(),
+    ):
+        yield
+
+
+def _accept(*_: Any, **__: Any) -> LoopVerdict:
+    return LoopVerdict(reason=None, evidence={"forced": True})
+
+
+def wrong_loops(captures: dict[str, Capture], seeds: list[int]) -> dict[str, Any]:
+    """What wrong candidates do to the error, with and without verification."""
+    rows = []
+    for name, capture in captures.items():
+        for seed in seeds:
+            row: dict[str, Any] = {"capture": name, "seed": seed}
+            for mode in ("left out", "verified", "forced"):
+                wrong = WrongCandidates(capture, seed, left_out=mode == "left out")
+                estimator = DeceivedEstimator(capture.world, seed, wrong)
+                with tempfile.TemporaryDirectory() as folder, spoilt(wrong, mode == "forced"):
+                    row[mode] = run(capture, seed, {}, Path(folder) / "run", estimator)
+                    row[mode] |= _fate(Path(folder) / "run", wrong)
+            for mode in ("verified", "forced"):
+                row[mode]["ratio"] = row[mode]["ate_m"] / row["left out"]["ate_m"]
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append(row)
+    worst = {mode: max(row[mode]["ratio"] for row in rows) for mode in ("verified", "forced")}
+    return {"worst_ratio": worst, "runs": rows}
+
+
+def _fate(folder: Path, wrong: WrongCandidates) -> dict[str, int]:
+    """How many wrong loops there were, and how far they came."""
+    stored = open_existing(folder)
+    used = PlacedMap.of(stored, None).loops_used()
+    loops = [
+        loop
+        for loop in stored.loops.values()
+        if (loop.candidate.earlier, loop.candidate.later) in wrong.pairs
+    ]
+    stored.close()
+    return {
+        "wrong": len(loops),
+        "wrong_accepted": sum(loop.is_accepted for loop in loops),
+        "wrong_used": sum(used[loop.chunk] for loop in loops if loop.chunk is not None),
+        "right_used": sum(used.values()) - sum(used[loop.chunk] for loop in loops if loop.chunk is not None),
+    }
+
+
+def run(
+    capture: Capture,
+    seed: int,
+    options: dict[str, Any],
+    folder: Path,
+    estimator: CountingEstimator | None = None,
+) -> dict[str, Any]:
     """One run of the whole pipeline, and what it reached."""
     world = capture.world
-    estimator = CountingEstimator(world, seed)
+    estimator = estimator or CountingEstimator(world, seed)
     result = da3stream.reconstruct(
         SimulatedSource(world),
         folder,
@@ -212,9 +344,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--own", action="store_true", help="captures of our own instead of the shared ones")
+    parser.add_argument(
+        "--wrong-loops", action="store_true", help="30 %% wrong loop candidates, nothing else"
+    )
     arguments = parser.parse_args()
     captures = {name: make() for name, make in (OWN if arguments.own else CAPTURES).items()}
-    report = table(captures, arguments.seeds, arguments.variants)
+    if arguments.wrong_loops:
+        report = wrong_loops(captures, arguments.seeds)
+    else:
+        report = table(captures, arguments.seeds, arguments.variants)
     print(json.dumps({**describe_environment(vars(arguments)), **report}, indent=2))
 
 

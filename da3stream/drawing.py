@@ -73,7 +73,10 @@ def principal_plane(positions: Array) -> Array:
     That is the view from above for a level path. The sign of a principal direction is arbitrary: the larger
     excursion from the first position is positive.
     """
-    _, _, directions = np.linalg.svd(positions - positions.mean(0), full_matrices=True)
+    # Three more rows, so that there are three directions for a single position, too. (All left singular
+    # vectors would take 8 N^2 bytes.)
+    centred = np.pad(positions - positions.mean(0), ((0, 3), (0, 0)))
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
     plane = directions[:2].T
     reach = (positions - positions[0]) @ plane
     return np.asarray(plane * np.where(reach.max(0) >= -reach.min(0), 1, -1))

@@ -75,7 +75,7 @@ class Joiner:
         if frames in self._run.rejected:
             return self._run.rejected[frames].reason
         chunk = Chunk(index=self.chunks, scale=stride, context=frames, new=())
-        if self._is_stored(chunk):
+        if self._is_joined(chunk):
             self._adopt(chunk)
             return None
         bridge = self._bridge(chunk)
@@ -103,11 +103,11 @@ class Joiner:
         )
         chunk = Chunk(index=self.chunks, context=sides.earlier + sides.later, new=())
         known = self._run.loops.get((candidate.later, candidate.earlier))
-        if known is not None and known.is_accepted and self._is_stored(chunk):
-            self._adopt(chunk)
-        if known is None or (known.is_accepted and not self._is_stored(chunk)):
+        if known is None or (known.is_accepted and not self._is_joined(chunk)):
             known = self._verify(candidate, sides, chunk, world_scales)
             self._run.put_loop(known)
+        elif known.is_accepted:
+            self._adopt(chunk)
         return known
 
     def _verify(
@@ -141,7 +141,10 @@ class Joiner:
         )
 
     def _bridge(self, chunk: Chunk) -> _Bridge | str:
-        """A bridge that is not stored yet, or why it cannot be made."""
+        """A bridge with its edges, or why it cannot be made. What is stored of it is not made again."""
+        if self._is_stored(chunk):
+            submap = self._run.submap(chunk.index)
+            return _Bridge(chunk=chunk, prediction=None, submap=submap, edges=self._measure(submap))
         try:
             prediction = self._maker.estimate_stored(chunk)
         except EstimationError as error:
@@ -166,10 +169,12 @@ class Joiner:
         return None
 
     def _keep(self, bridge: _Bridge) -> None:
-        """Store a bridge and those of its edges that can be trusted."""
-        self._maker.store(bridge.chunk, bridge.prediction)
-        trusted = [edge for edge in bridge.edges if self._problem(edge) is None]
-        self._run.put_edges(bridge.chunk.index, trusted)
+        """Store a bridge and those of its edges that can be trusted, unless a killed run has."""
+        if bridge.prediction is not None:
+            self._maker.store(bridge.chunk, bridge.prediction)
+        if bridge.chunk.index not in self._run.edges:
+            trusted = [edge for edge in bridge.edges if self._problem(edge) is None]
+            self._run.put_edges(bridge.chunk.index, trusted)
         self._adopt(bridge.chunk)
 
     def _measure(self, submap: Submap) -> list[SubmapEdge]:
@@ -226,12 +231,11 @@ class Joiner:
 
     def _is_stored(self, chunk: Chunk) -> bool:
         record = self._run.chunks.get(chunk.index)
-        return (
-            record is not None
-            and record.chunk == chunk
-            and chunk.index in self._run.edges
-            and self._run.is_intact(record)
-        )
+        return record is not None and record.chunk == chunk and self._run.is_intact(record)
+
+    def _is_joined(self, chunk: Chunk) -> bool:
+        """Whether it is stored with its edges; they are missing if a chunk that it joins was made anew."""
+        return chunk.index in self._run.edges and self._is_stored(chunk)
 
     def _adopt(self, chunk: Chunk) -> None:
         for frame in chunk.window:
@@ -243,9 +247,10 @@ class Joiner:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Bridge:
     chunk: Chunk
-    prediction: Prediction
+    prediction: Prediction | None
+    """None if it is stored already."""
     submap: Submap
-    """The prediction as it would be stored."""
+    """The prediction as it is or would be stored."""
     edges: list[SubmapEdge]
     """To earlier submaps."""
 

@@ -20,6 +20,11 @@ from da3stream.store import Run
 
 Array = NDArray[np.float64]
 
+WORTH_OPTIMISING = 0.01
+"""Share of all edges that must be new before all submaps are placed anew, unless a loop was closed: an
+optimisation takes time in proportion to the edges, so that those of coarse chunks together take no longer than
+100 times the last one. Up to about 25 chunks every new edge is worth it."""
+
 
 class PlacedMap:
     """All submaps of a run, or of its beginning, in the world.
@@ -41,7 +46,8 @@ class PlacedMap:
         self._used_edges: list[SubmapEdge] = []
         self.placement: Placement | None = None
         """What the last optimisation said."""
-        self._is_optimal = self._is_settled = True
+        self._edges = self._new_edges = 0
+        self._has_new_loop, self._is_settled = False, True
 
     def __len__(self) -> int:
         """Number of chunks, those without frames of their own included."""
@@ -76,7 +82,9 @@ class PlacedMap:
             self._first_new.append(cameras.chunk.new[0])
             own = slice(len(cameras.chunk.context), None)
             self._chain_centres.append(_moved(cameras, self._chain[-1]).world_from_cam[own, :3, 3])
-        self._is_optimal &= len(edges) <= 1 and bool(cameras.chunk.new)
+        self._edges += len(edges)
+        self._new_edges += 0 if len(edges) <= 1 and cameras.chunk.new else len(edges)
+        self._has_new_loop |= not cameras.chunk.new and cameras.chunk.scale == 1
         self._is_settled = False
 
     @property
@@ -86,8 +94,8 @@ class PlacedMap:
 
     @property
     def needs_optimisation(self) -> bool:
-        """Whether edges have come that do more than continue the chain."""
-        return not self._is_optimal
+        """Whether a loop was closed, or enough edges have come that do more than continue the chain."""
+        return self._has_new_loop or self._new_edges > WORTH_OPTIMISING * self._edges
 
     def optimise(self) -> None:
         """Place all submaps by all edges."""
@@ -103,7 +111,7 @@ class PlacedMap:
         self._placed, self._unit = list(self.placement.cameras), 1.0
         weights = self.placement.report.weights
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
-        self._is_optimal = True
+        self._new_edges, self._has_new_loop = 0, False
 
     def summary(self) -> dict[str, Any]:
         """How the last optimisation went, in plain JSON values, for the report."""

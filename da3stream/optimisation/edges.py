@@ -101,15 +101,22 @@ def unstack(transforms: Sim3) -> list[Sim3]:
 def tree_edges(table: EdgeTable, edges: Sequence[SubmapEdge]) -> Indices:
     """(N - 1,) row of the edge that places node 1, 2, ...: overlap before others, then the more informative.
 
+    A loop hangs on another loop only if on nothing else: the other one may be wrong.
+
     Raises:
         ValueError: a node has no edge to an earlier one.
     """
     rank = {"overlap": 3, "coarse": 2, "memory": 1, "loop": 0}
+    loops = {edge.b for edge in edges if edge.kind == "loop"} - {e.b for e in edges if e.kind != "loop"}
+
+    def merit(row: int) -> tuple[int, bool, float]:
+        return rank[edges[row].kind], edges[row].a not in loops, float(log_det[row])
+
     log_det = np.linalg.slogdet(table.information)[1] if len(table) else np.zeros(0)
     best: dict[int, int] = {}
     for row, edge in enumerate(edges):
         other = best.get(edge.b)
-        if other is None or (rank[edge.kind], log_det[row]) > (rank[edges[other].kind], log_det[other]):
+        if other is None or merit(row) > merit(other):
             best[edge.b] = row
     for node in range(1, table.nodes):
         if node not in best:

@@ -10,6 +10,7 @@ from da3stream.optimisation.edges import EdgeTable, stack, take, tree_edges
 from da3stream.optimisation.normal_equations import NormalEquations, linearise
 from da3stream.optimisation.placement import place_along, squared_innovations
 from da3stream.scene import PoseGraph, SubmapEdge
+from da3stream.scene.pose_graph import EdgeKind
 
 
 def random_graph(rng: np.random.Generator, nodes: int, extra: int) -> PoseGraph:
@@ -108,6 +109,27 @@ def test_a_node_is_placed_by_overlap_before_anything_more_informative() -> None:
     )
     graph = PoseGraph(nodes=4, edges=edges)
     np.testing.assert_array_equal(tree_edges(EdgeTable.of(graph), graph.edges), [0, 3, 5])
+
+
+def test_a_loop_hangs_on_another_loop_only_if_on_nothing_else() -> None:
+    """The other one may be wrong, and would take it along."""
+
+    def edge(a: int, b: int, kind: EdgeKind, certainty: float) -> SubmapEdge:
+        return SubmapEdge(a=a, b=b, a_from_b=Sim3.identity(), information=certainty * np.eye(7), kind=kind)
+
+    edges = (
+        edge(0, 1, "overlap", 1),
+        edge(0, 2, "loop", 1),  # node 2 is a loop, and so are 3 and 4
+        edge(1, 3, "loop", 1),
+        edge(2, 3, "loop", 9),
+        edge(2, 4, "loop", 9),
+        edge(1, 5, "overlap", 1),
+        edge(2, 5, "loop", 9),  # a fine submap that was there when loop 2 was closed
+        edge(5, 6, "loop", 2),
+        edge(1, 6, "loop", 1),
+    )
+    graph = PoseGraph(nodes=7, edges=edges)
+    assert tree_edges(EdgeTable.of(graph), edges).tolist() == [0, 1, 2, 4, 5, 7]
 
 
 def test_innovations_have_the_distribution_that_the_covariances_promise() -> None:

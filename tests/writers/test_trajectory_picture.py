@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from da3stream.drawing import START
+from da3stream.drawing import START, principal_plane
 from da3stream.writers import create_writers
 from da3stream.writers.trajectory_picture import ACCEPTED, AFTER, BEFORE, REFUSED, draw_optimised
 
@@ -109,3 +110,20 @@ def test_without_an_optimisation_both_paths_are_one(make_context, outputs):
     positions = make_context(frames=24).positions_in_world
     expected = draw_optimised(positions, positions, accepted=[], refused=[], is_metric=True)
     assert np.array_equal(image, expected)
+
+
+def test_the_plane_of_a_long_path_takes_memory_in_proportion_to_it() -> None:
+    rng = np.random.default_rng(0)
+    positions = np.cumsum(rng.normal(size=(4000, 3)) * [1, 0.01, 1], axis=0)
+    tracemalloc.start()
+    plane = principal_plane(positions)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 20 * positions.nbytes
+    assert np.abs(plane[1]).max() < 0.1, "the level directions"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_positions_have_a_plane(count: int) -> None:
+    plane = principal_plane(np.array([[0.0, 0, 0], [1.0, 2, 3]])[:count])
+    np.testing.assert_allclose(plane.T @ plane, np.eye(2), atol=1e-12)
