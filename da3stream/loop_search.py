@@ -23,6 +23,8 @@ UNRELATED = 32
 """Frames spread over the past that say what unrelated frames have in common."""
 MIN_TRAVELLED_CHUNKS = 1.0
 """Between two visits of a place lies at least the path of a typical chunk."""
+MIN_GAP = 8
+"""Frames. Places that are nearer would share frames: a loop has at least 4 of each."""
 
 
 class LoopSearch:
@@ -58,7 +60,7 @@ class LoopSearch:
         self._index.add(frames, vectors)
         before = search_limits(
             frames,
-            min_gap=self._chunk,
+            min_gap=max(self._chunk, MIN_GAP),
             travelled=travelled_chunks(centres, self._chunk),
             min_travelled=MIN_TRAVELLED_CHUNKS,
         )

@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 
 WORTH_OPTIMISING = 0.01
 """Share of all edges that must be new before all submaps are placed anew, unless a loop was closed. An
-optimisation takes time in proportion to the edges, so that those of coarse chunks take no longer together than
-100 times the last one. Up to about 25 chunks every new edge is worth it."""
+optimisation takes time in proportion to the edges, so that those of coarse chunks together take no longer
+than 100 times the last one. Up to about 25 chunks every new edge is worth it."""
 
 
 class PlacedMap:

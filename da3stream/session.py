@@ -189,7 +189,7 @@ class Session:
                 )
             yield frame
 
-    def _sizes_of(self, chunk: int, frame: Frame) -> Any:
+    def _sizes_of(self, chunk: int, frame: Frame) -> ChunkSizes:
         sizes = self._maker.sizes_of(chunk, frame)
         if chunk == 0:
             self._say_plan(self._maker.plan_of(chunk))

@@ -652,3 +652,20 @@ def test_metres_with_bridges(tmp_path: Path, world: SimulatedWorld, scale_prior:
     assert manifest["is_metric"]
     assert min(manifest["coarse_chunks"], manifest["loops"]) >= 1
     assert length(result.trajectory.world_from_cam) == pytest.approx(length(world.world_from_cam), rel=0.02)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_the_two_places_of_a_loop_share_no_frame_however_short_chunks_are(
+    tmp_path: Path, world: SimulatedWorld, size: int
+) -> None:
+    config = load_config(None, {"chunk_size": size, "loop_budget": 300, "export": "poses,loops"})
+    da3stream.reconstruct(
+        SimulatedSource(world, frames=110),
+        tmp_path,
+        config=config,
+        estimator=CountingEstimator(world, level=0.5),
+        descriptor=SimulatedDescriptor(world, scale_m=8.0),
+    )
+    loops = json.loads((tmp_path / "loop_closures.json").read_text())["loops"]
+    assert len(loops) > 1
+    assert all(loop["later"] - loop["earlier"] >= 8 for loop in loops)
