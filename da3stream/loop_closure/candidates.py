@@ -21,6 +21,8 @@ _SPREAD_RADII = (8, 4, 2, 1)
 _SAVINGS_PER_CHUNK = 0.25
 """At most this share of the saved budget is spent after one chunk, so that a long revisit gets its share."""
 _MAX_WAITING = 1000
+_BLOCK = 500
+"""Hits that are compared with all others at a time, for bounded memory."""
 _CONVINCING = 0.5
 """Before the end, only pairs are chosen that exceed the threshold by this share of what the best pair so far
 does: on a first pass through a street nothing but chance has hits, and the budget is worth more later."""
@@ -252,14 +254,17 @@ def _near(
 
 def _with_support(hits: _Pairs, radius: int) -> _Pairs:
     """How many frames have hits near each hit."""
-    support = np.array(
-        [
-            len(np.unique(hits.later[_near(hits.later, hits.earlier, later, earlier, radius)]))
-            for later, earlier in zip(hits.later, hits.earlier, strict=True)
-        ],
-        dtype=np.int64,
-    )
-    return _Pairs(hits.later, hits.earlier, hits.similarity, support)
+    if not len(hits):
+        return hits
+    frames, column = np.unique(hits.later, return_inverse=True)
+    order = np.argsort(column, kind="stable")
+    starts = np.searchsorted(column[order], np.arange(len(frames)))
+    support = []
+    for rows in np.array_split(np.arange(len(hits)), -(-len(hits) // _BLOCK)):
+        later, earlier = hits.later[rows, None], hits.earlier[rows, None]
+        near = _near(later, earlier, hits.later[order], hits.earlier[order], radius)
+        support.append(np.logical_or.reduceat(near, starts, axis=1).sum(axis=1))
+    return _Pairs(hits.later, hits.earlier, hits.similarity, np.concatenate(support))
 
 
 def _no_pairs() -> _Pairs:
