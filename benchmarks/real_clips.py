@@ -221,7 +221,8 @@ def _children_cpu_s() -> float:
 
 def _sift_cpu_s(path: Path, options: tuple[str, ...]) -> float:
     config = load_config(
-        None, {name[2:]: value for name, value in zip(options[::2], options[1::2], strict=True)}
+        None,
+        {name[2:].replace("-", "_"): value for name, value in zip(options[::2], options[1::2], strict=True)},
     )
     images = [frame.image for frame in open_source(path, config)]
     began = time.process_time()
@@ -243,6 +244,7 @@ def main() -> None:
     for name in arguments.cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
             reports[name] = run_case(CASES[name], Path(folder), arguments.chunk_size)
+        print(name, json.dumps(reports[name]), file=sys.stderr, flush=True)
     print(json.dumps({**describe_environment(vars(arguments)), "cases": reports}, indent=2))
 
 
