@@ -25,9 +25,11 @@ from metadata import describe_environment
 from da3stream.geometry.registration import umeyama
 from da3stream.geometry.rigid3 import invert, to_4x4
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import optimise, place, place_submaps
+from da3stream.optimisation import optimise, place
 from da3stream.optimisation.distortion import estimate, honest_edges
+from da3stream.optimisation.edges import unstack
 from da3stream.optimisation.elastic import bend
+from da3stream.optimisation.placement import place_along
 from da3stream.scene import Chunk, PlacedCameras, PoseGraph, SubmapCameras, SubmapEdge
 from da3stream.synthetic.bent_submaps import Bending, bend_submap, measure_edges, sliding_chunks
 from da3stream.synthetic.paths import street_laps
@@ -89,8 +91,7 @@ def run_case(arguments: argparse.Namespace, wrong_share: float, answers: Any) ->
     graph, truth, is_wrong = make_graph(
         arguments.nodes, arguments.loops, wrong_share, arguments.laps, arguments.seed
     )
-    chain = PoseGraph(nodes=graph.nodes, edges=graph.edges[: graph.nodes - 1])
-    before = place_submaps(chain, truth[0])
+    before = unstack(place_along(graph.edges[: graph.nodes - 1], [truth[0]]))
     memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, cpu_began = time.perf_counter(), time.process_time()
     optimised = optimise(graph, [truth[0]])
@@ -186,7 +187,7 @@ def run_elastic(arguments: argparse.Namespace, answers: Any) -> None:
     times.append(time.perf_counter())
     chain = tuple(edge for edge in honest if edge.kind == "overlap")
     fine = sum(bool(chunk.new) for chunk in chunks)
-    drifted = place_submaps(PoseGraph(nodes=fine, edges=chain), Sim3.identity())
+    drifted = unstack(place_along(chain, [Sim3.identity()]))
     answers.put(
         {
             "submaps": {"fine": fine, "others": len(chunks) - fine},

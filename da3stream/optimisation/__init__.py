@@ -1,6 +1,5 @@
 """Pose graph of submaps -> where each submap, and each of its cameras, lies in the world."""
 
-from da3stream.optimisation.chain import place_submap, place_submaps
 from da3stream.optimisation.distortion import Distortion
 from da3stream.optimisation.placing import Placement, place
 from da3stream.optimisation.pose_graph import OptimisationReport, OptimisedGraph, PoseGraphOptions, optimise
@@ -13,6 +12,4 @@ __all__ = [
     "PoseGraphOptions",
     "optimise",
     "place",
-    "place_submap",
-    "place_submaps",
 ]

@@ -11,7 +11,7 @@ import pytest
 
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import elastic, place, place_submaps
+from da3stream.optimisation import elastic, place
 from da3stream.optimisation.distortion import Distortion, estimate
 from da3stream.optimisation.elastic import JUMP_ROWS, _Knots, bend
 from da3stream.scene import Chunk, PlacedCameras, PoseGraph, SubmapCameras, SubmapEdge
@@ -25,6 +25,7 @@ from da3stream.synthetic.bent_submaps import (
 )
 from da3stream.synthetic.paths import street_laps
 from tests.optimisation.captures import DEPTH_M, camera_errors, drive, rms, with_garbage
+from tests.optimisation.chained import place_submaps
 
 SMOOTH = Bending(jitter=np.zeros(3))
 FIRST = Sim3.exp(np.array([0.3, -0.2, 0.5, 1.0, 2.0, 3.0, 0.7]))

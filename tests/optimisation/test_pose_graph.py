@@ -10,10 +10,11 @@ import pytest
 
 from da3stream.geometry.registration import umeyama
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import OptimisedGraph, PoseGraphOptions, optimise, place_submaps
+from da3stream.optimisation import OptimisedGraph, PoseGraphOptions, optimise
 from da3stream.scene import PoseGraph, SubmapEdge
 from da3stream.scene.pose_graph import EdgeKind
 from da3stream.synthetic.paths import street_laps
+from tests.optimisation.chained import place_submaps
 
 SIGMA = np.array([0.002] * 3 + [0.02] * 3 + [0.004])
 """Standard deviation of an edge: radians, the truth's unit, log-scale."""
