@@ -267,6 +267,7 @@ def test_killed_at_every_verdict_it_comes_out_the_same(
     assert outputs_of(tmp_path / "parts") == outputs_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_at_every_estimate_while_the_vocabulary_is_learnt(
     tmp_path: Path, world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -654,7 +655,7 @@ def test_metres_with_bridges(tmp_path: Path, world: SimulatedWorld, scale_prior:
     assert length(result.trajectory.world_from_cam) == pytest.approx(length(world.world_from_cam), rel=0.02)
 
 
-@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("size", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_two_places_of_a_loop_share_no_frame_however_short_chunks_are(
     tmp_path: Path, world: SimulatedWorld, size: int
 ) -> None:

@@ -137,6 +137,7 @@ def test_where_nothing_is_recalled_nothing_changes(tmp_path: Path, world: Simula
     assert digests(tmp_path / "0") == digests(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_chunk_too_short_to_give_places_away_recalls_nothing(
     tmp_path: Path, world: SimulatedWorld, descriptor: SimulatedDescriptor
 ) -> None:
@@ -256,6 +257,7 @@ class RepeatingSource(SimulatedSource):
         return (replace(frame, image=frames[frame.index % LAP].image) for frame in frames)
 
 
+@pytest.mark.slow
 def test_vlad_recalls_once_its_vocabulary_is_known_also_after_a_kill(
     tmp_path: Path, world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
