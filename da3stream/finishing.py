@@ -10,12 +10,10 @@ from da3stream.config import OutputConfig
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.scene import FrameBlock, Trajectory
+from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.store import ChunkRecord, Run
 from da3stream.writers import WriterContext, create_writers
-
-NEGLIGIBLE_CONFIDENCE = 0.01
-"""Of the run's typical confidence. The classical estimator's fillings have about 0.0005 of it."""
 
 
 def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:

@@ -20,13 +20,11 @@ from da3stream.making import ChunkMaker
 from da3stream.measuring import StageTimes
 from da3stream.scene import Chunk, LoopCandidate, LoopClosure, Prediction, Submap, SubmapEdge
 from da3stream.scene.pose_graph import EdgeKind
+from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.store import RejectedChunk, Run
 
 MIN_SHARED_FRAMES = 2
 """Submaps that share fewer are not joined, unless they follow each other."""
-NEGLIGIBLE_CONFIDENCE = 0.01
-"""Of what is typical in the fine chunks so far. Fillings of the classical estimator have about 0.0005 of it.
-"""
 MIN_COARSE_EDGES = 2
 """A coarse chunk ties submaps together; with one alone it ties nothing."""
 MIN_TIED_SHARE = 0.5

@@ -41,13 +41,15 @@ class KeyframeMemory:
         """
         stored = self._run.chunks.get(index)
         if stored is not None and stored.chunk.new[:1] == (new[0].index,):
-            return self._frames(stored.chunk.recalled)
+            return self._run.stored_frames(stored.chunk.recalled)
         most = min(self._most, (sizes.size - sizes.overlap - 1) // 2)
         if search is None or not most:
             return ()
         certain = new[: max(1, len(new) - most)]
         vectors = self._queries(certain)
-        return self._frames(search.keyframes(vectors, before=new[0].index - sizes.size + 1, most=most))
+        return self._run.stored_frames(
+            search.keyframes(vectors, before=new[0].index - sizes.size + 1, most=most)
+        )
 
     def _queries(self, new: Sequence[Frame]) -> NDArray[np.float32]:
         """(Q, dim) descriptors of frames evenly spread over these, else over those of the chunk before."""
@@ -57,14 +59,6 @@ class KeyframeMemory:
         before = self._run.descriptors(self._run.owner(new[0].index - 1).chunk.index)
         assert before is not None, "the search knows it"
         return before[_spread(len(before))]
-
-    def _frames(self, indices: Sequence[int]) -> tuple[Frame, ...]:
-        if not indices:
-            return ()
-        images = self._run.images_of(indices)
-        return tuple(
-            self._run.stored_frame(index, image) for index, image in zip(indices, images, strict=True)
-        )
 
 
 def _spread(count: int) -> NDArray[np.intp]:

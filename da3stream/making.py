@@ -71,19 +71,12 @@ class ChunkMaker:
             DeviceMemoryError: it is too long for the device.
             EstimationError: it cannot be reconstructed.
         """
-        images = np.stack([frame.image for frame in loaded.frames])
-        original_sizes = [frame.original_size or frame.size for frame in loaded.frames]
-        prediction = self._estimate(loaded.chunk, images, original_sizes)
+        prediction = self._estimate(loaded.chunk, loaded.frames)
         return self.store(loaded.chunk, prediction, loaded.new_frames), prediction
 
     def estimate_stored(self, chunk: Chunk) -> Prediction:
         """Estimate a chunk of frames that are stored, from their JPEGs. Errors as of `make`."""
-        original_sizes = []
-        for frame in chunk.frames:
-            owner = self._run.owner(frame)
-            width, height = owner.frames.original_size[owner.chunk.new.index(frame)]
-            original_sizes.append((int(width), int(height)))
-        return self._estimate(chunk, self._run.images_of(chunk.frames), original_sizes)
+        return self._estimate(chunk, self._run.stored_frames(chunk.frames))
 
     def preview(self, chunk: Chunk, prediction: Prediction) -> Submap:
         """The submap of a chunk of stored frames as it would be stored."""
@@ -97,12 +90,11 @@ class ChunkMaker:
                 chunk, new_frames, prediction, image_size=size, keep_full=self._config.keep == "full"
             )
 
-    def _estimate(
-        self, chunk: Chunk, images: NDArray[np.uint8], original_sizes: Sequence[tuple[int, int]]
-    ) -> Prediction:
-        image_size = (images.shape[2], images.shape[1])
+    def _estimate(self, chunk: Chunk, frames: Sequence[Frame]) -> Prediction:
+        images = np.stack([frame.image for frame in frames])
+        original_sizes = [frame.original_size or frame.size for frame in frames]
         with self._times.stage("estimation"):
-            known = known_cameras_for(original_sizes, image_size, self._config, self._settled)
+            known = known_cameras_for(original_sizes, frames[0].size, self._config, self._settled)
             prediction = self._estimator.estimate(
                 images, indices=np.array(chunk.frames, dtype=np.int64), known_cameras=known
             )

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from da3stream.scene._checks import check_array, describe_arrays
 from da3stream.scene.chunk import Chunk
 
+NEGLIGIBLE_CONFIDENCE = 0.01
+"""Of what is typical in a run. The classical estimator's fillings have about 0.0005 of it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Submap:

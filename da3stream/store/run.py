@@ -164,8 +164,14 @@ class Run(StoredPlaces):
         """The chunk that owns a stored frame; KeyError if it is not stored."""
         return self.chunks[self._owner[frame]]
 
-    def stored_frame(self, index: int, image: NDArray[np.uint8]) -> Frame:
-        """A stored frame with its image (H, W, 3), see `images_of`. KeyError if it is not stored."""
+    def stored_frames(self, frames: Sequence[int]) -> tuple[Frame, ...]:
+        """Any stored frames, with their images as the JPEGs have them. KeyError if one is not stored."""
+        if not frames:
+            return ()
+        images = self.images_of(frames)
+        return tuple(self._stored_frame(frame, image) for frame, image in zip(frames, images, strict=True))
+
+    def _stored_frame(self, index: int, image: NDArray[np.uint8]) -> Frame:
         record = self.owner(index)
         row, table = record.chunk.new.index(index), record.frames
         width, height = table.original_size[row]
