@@ -13,6 +13,32 @@ SHORTEST_COARSE_CHUNK = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LoadedWindow:
+    """Frames that will be a chunk once it is known how many chunks come before it."""
+
+    context: tuple[Frame, ...]
+    """Frames that an earlier chunk owns; those that are recalled come first."""
+    recalled: int
+    """How many are recalled from further back."""
+    new: tuple[Frame, ...]
+    """Frames that the chunk will own."""
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """All of them, in the order in which a chunk has them."""
+        return self.context + self.new
+
+    def numbered(self, index: int) -> LoadedChunk:
+        """The chunk of these frames."""
+        chunk = Chunk(
+            index=index,
+            context=tuple(frame.index for frame in self.context),
+            new=tuple(frame.index for frame in self.new),
+        )
+        return LoadedChunk(chunk=chunk, frames=self.frames)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedChunk:
     """A chunk with its frames in memory."""
 
@@ -37,46 +63,47 @@ class Chunker:
     def __init__(
         self,
         frames: Iterable[Frame],
-        sizes_of: Callable[[int, Frame], ChunkSizes],
-        next_index: Callable[[], int],
-        recall: Callable[[int, ChunkSizes, Sequence[Frame]], Sequence[Frame]] | None = None,
+        sizes_of: Callable[[Frame], ChunkSizes],
+        recall: Callable[[ChunkSizes, Sequence[Frame]], Sequence[Frame]] | None = None,
     ) -> None:
         """Start with the first chunk.
 
         Args:
             frames: of the whole video, in order.
-            sizes_of: called with the index of each chunk and the first frame that is new in it.
-            next_index: the number of chunks of all kinds so far.
-            recall: called with the index of each chunk, its sizes and the frames that would be new in it;
-                returns keyframes from further back in their order, fewer than the new ones.
+            sizes_of: called with the first frame that is new in each chunk.
+            recall: called with the sizes of each chunk and the frames that would be new in it; returns
+                keyframes from further back in their order, fewer than the new ones.
         """
-        self._frames = iter(frames)
-        self._sizes_of, self._next_index, self._recall = sizes_of, next_index, recall
+        self._source = self._frames = iter(frames)
+        self._sizes_of, self._recall = sizes_of, recall
         self._context: tuple[Frame, ...] = ()
 
-    def __iter__(self) -> Iterator[LoadedChunk]:
+    def __iter__(self) -> Iterator[LoadedWindow]:
         return self
 
-    def __next__(self) -> LoadedChunk:
-        new, index = [next(self._frames)], self._next_index()
-        sizes = self._sizes_of(index, new[0])
+    def __next__(self) -> LoadedWindow:
+        new = [next(self._frames)]
+        sizes = self._sizes_of(new[0])
         wanted = sizes.size - len(self._context[-sizes.overlap :])
         while len(new) < wanted and (frame := next(self._frames, None)) is not None:
             new.append(frame)
         # Only the last chunk can have fewer.
         reach = sizes.overlap if len(new) == wanted else max(sizes.overlap, sizes.overlap + 2 - len(new))
         before = self._context[-reach:]
-        recalled = tuple(self._recall(index, sizes, new)) if self._recall else ()
+        recalled = tuple(self._recall(sizes, new)) if self._recall else ()
         own = min(len(new), sizes.size - len(recalled) - len(before))
         self._frames = chain(new[own:], self._frames)
-        loaded = _load(index, (*recalled, *before), new[:own])
         self._context = (*self._context, *new[:own])[-(sizes.overlap + 1) :]
-        return loaded
+        return LoadedWindow(context=(*recalled, *before), recalled=len(recalled), new=tuple(new[:own]))
 
-    def give_back(self, loaded: LoadedChunk) -> None:
-        """Take the chunk that came last apart; the next one begins with its new frames."""
-        self._frames = chain(loaded.new_frames, self._frames)
-        self._context = loaded.frames[len(loaded.chunk.recalled) : len(loaded.chunk.context)]
+    def give_back(self, window: LoadedWindow) -> None:
+        """Take the window that came last apart; the next one begins with its new frames."""
+        self._frames = chain(window.new, self._frames)
+        self._context = window.context[window.recalled :]
+
+    def close(self) -> None:
+        """Leave the source, if it can be left early."""
+        getattr(self._source, "close", lambda: None)()
 
 
 class CoarseWindows:
@@ -120,11 +147,3 @@ def count_chunks(frames: int, sizes: ChunkSizes) -> int:
     """Number of fine chunks that `frames` frames make."""
     step = sizes.size - sizes.overlap
     return 0 if frames == 0 else 1 + max(0, -(-(frames - sizes.size) // step))
-
-
-def _load(index: int, context: Iterable[Frame], new: list[Frame]) -> LoadedChunk:
-    context = tuple(context)
-    chunk = Chunk(
-        index=index, context=tuple(frame.index for frame in context), new=tuple(frame.index for frame in new)
-    )
-    return LoadedChunk(chunk=chunk, frames=(*context, *new))

@@ -6,6 +6,7 @@ SIFT (Lowe, IJCV 2004) with RootSIFT descriptors (Arandjelovic and Zisserman, CV
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 
 import cv2
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 MAX_FEATURES = 1000
 CONTRAST_THRESHOLD = 0.01
-REMEMBERED_IMAGES = 128
-"""Their features take at most 17 MB."""
+REMEMBERED_IMAGES = 256
+"""Their features take at most 34 MB. An estimator is up to two chunks ahead of who describes places."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,21 +30,25 @@ class Features:
 
 
 _recent: dict[tuple[bytes, tuple[int, ...]], Features] = {}
+_recent_lock = threading.Lock()
 
 
 def extract_features(image: NDArray[np.uint8]) -> Features:
     """At most about `MAX_FEATURES` features of an (H, W, 3) RGB image.
 
-    Those of the last `REMEMBERED_IMAGES` images are kept: stages that look at the same chunk one after the
-    other share the work.
+    Those of the last `REMEMBERED_IMAGES` images are kept: stages that look at the same chunk, in whichever
+    thread, share the work.
     """
     pixels = np.ascontiguousarray(image)
     key = (hashlib.blake2b(pixels.data, digest_size=16).digest(), pixels.shape)
-    if key not in _recent:
-        if len(_recent) >= REMEMBERED_IMAGES:
-            del _recent[next(iter(_recent))]  # the oldest
-        _recent[key] = _extract(pixels)
-    return _recent[key]
+    features = _recent.get(key)
+    if features is None:
+        features = _extract(pixels)
+        with _recent_lock:
+            _recent[key] = features
+            while len(_recent) > REMEMBERED_IMAGES:
+                del _recent[next(iter(_recent))]  # the oldest
+    return features
 
 
 def _extract(image: NDArray[np.uint8]) -> Features:

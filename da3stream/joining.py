@@ -84,6 +84,12 @@ class Joiner:
         self._keep(bridge)
         return None
 
+    def begin_loop(self, candidate: LoopCandidate, chunk_size: int) -> None:
+        """Have the frames of a candidate estimated, which `loop` will ask for; arguments as there."""
+        if (candidate.later, candidate.earlier) not in self._run.loops:
+            sides = self._sides(candidate, chunk_size)
+            self._maker.begin_bridge(sides.earlier + sides.later)
+
     def loop(
         self, candidate: LoopCandidate, chunk_size: int, world_scales: Callable[[int], float]
     ) -> LoopClosure:
@@ -94,11 +100,7 @@ class Joiner:
             chunk_size: of fine chunks, in frames.
             world_scales: scale of the world_from_submap of an earlier chunk, without this loop.
         """
-        window = max(MIN_WINDOW, chunk_size // WINDOWS_PER_CHUNK)
-        sides = LoopSides(
-            earlier=window_around(candidate.earlier, window, self.frames),
-            later=window_around(candidate.later, window, self.frames),
-        )
+        sides = self._sides(candidate, chunk_size)
         chunk = Chunk(index=self.chunks, context=sides.earlier + sides.later, new=())
         known = self._run.loops.get((candidate.later, candidate.earlier))
         if known is None or (known.is_accepted and not self._is_joined(chunk)):
@@ -107,6 +109,13 @@ class Joiner:
         elif known.is_accepted:
             self._adopt(chunk)
         return known
+
+    def _sides(self, candidate: LoopCandidate, chunk_size: int) -> LoopSides:
+        window = max(MIN_WINDOW, chunk_size // WINDOWS_PER_CHUNK)
+        return LoopSides(
+            earlier=window_around(candidate.earlier, window, self.frames),
+            later=window_around(candidate.later, window, self.frames),
+        )
 
     def _verify(
         self,
@@ -144,7 +153,7 @@ class Joiner:
             submap = self._run.submap(chunk.index)
             return _Bridge(chunk=chunk, prediction=None, submap=submap, edges=self._measure(submap))
         try:
-            prediction = self._maker.estimate_stored(chunk)
+            prediction = self._maker.estimate_bridge(chunk)
         except EstimationError as error:
             return f"its frames cannot be reconstructed together: {error}"
         submap = self._maker.preview(chunk, prediction)

@@ -28,19 +28,16 @@ class KeyframeMemory:
         """`most` keyframes a chunk, but fewer than half of the frames that would be new."""
         self._run, self._places, self._most = run, places, most
 
-    def recall(
-        self, index: int, sizes: ChunkSizes, new: Sequence[Frame], search: LoopSearch | None
-    ) -> tuple[Frame, ...]:
+    def recall(self, sizes: ChunkSizes, new: Sequence[Frame], search: LoopSearch | None) -> tuple[Frame, ...]:
         """Keyframes from their JPEGs, at least a chunk away, in their order.
 
         Args:
-            index: of the next chunk.
-            sizes: its own.
+            sizes: of the next chunk.
             new: the frames that are new in it if it recalls nothing.
             search: knows the frames of earlier chunks; None if none is described yet.
         """
-        stored = self._run.chunks.get(index)
-        if stored is not None and stored.chunk.new[:1] == (new[0].index,):
+        stored = self._run.chunk_with(new[0].index)
+        if stored is not None:
             return self._run.stored_frames(stored.chunk.recalled)
         most = min(self._most, (sizes.size - sizes.overlap - 1) // 2)
         if search is None or not most:

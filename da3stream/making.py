@@ -1,19 +1,22 @@
-"""Chunks become submaps here: the estimator is called, within what its device can hold."""
+"""Chunks become submaps here: an executor estimates them, within what the estimator's device can hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.chunking import LoadedChunk
+from da3stream.chunking import LoadedChunk, LoadedWindow
+from da3stream.chunks_ahead import BegunChunk
 from da3stream.config import Config
 from da3stream.errors import DeviceMemoryError
 from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.base import PlansMemory
-from da3stream.estimation.contract import check_prediction, known_cameras_for
+from da3stream.estimation.contract import known_cameras_for
+from da3stream.executors import Estimate, EstimationTask, Executor
 from da3stream.measuring import StageTimes
 from da3stream.planning import first_plan, shorter_plan
 from da3stream.scene import Chunk, ChunkSizes, Frame, Prediction, Submap
@@ -21,62 +24,128 @@ from da3stream.store import PlanRecord, Run
 
 
 class ChunkMaker:
-    """Makes and stores submaps, with the cameras that earlier chunks have settled."""
+    """Makes and stores submaps, with the cameras that earlier chunks have settled.
+
+    `sizes_of` and `begin` are called ahead of the rest and in a thread of their own, each chunk in its order.
+    """
 
     def __init__(
         self,
         run: Run,
         config: Config,
         estimator: GeometryEstimator,
+        executor: Executor,
         times: StageTimes,
         beside_bytes: Callable[[], int],
     ) -> None:
-        """`beside_bytes` tells what else the estimator's device holds; it is asked when that is planned."""
-        self._run, self._config, self._estimator, self._times = run, config, estimator, times
+        """Start.
+
+        Args:
+            run: where submaps are stored.
+            config: the options.
+            estimator: asked for its plan.
+            executor: estimates.
+            times: counts the seconds.
+            beside_bytes: what else the estimator's device holds; asked when that is planned.
+        """
+        self._run, self._config, self._times = run, config, times
+        self._estimator, self._executor = estimator, executor
         self._beside_bytes = beside_bytes
+        self._applied: PlanRecord | None = None
         self._settled: NDArray[np.float64] | None = None
+        self._settled_ahead: NDArray[np.float64] | None = None
+        self._last_begun: Future[Estimate] | None = None
+        self._bridges: dict[tuple[int, ...], Future[Estimate]] = {}
 
-    def learn_from(self, chunk: int) -> None:
-        """Keep what a stored chunk has settled for all later ones."""
-        if self._settled is None:
-            self._settled = self._run.chunks[chunk].settled_intrinsics
+    # Ahead --------------------------------------------------------------------------------------
 
-    def sizes_of(self, chunk: int, frame: Frame) -> ChunkSizes:
+    def sizes_of(self, frame: Frame) -> ChunkSizes:
         """How long a chunk is: as journaled, or as planned now that the first frame is here."""
-        plan = self._run.plan_for(chunk)
+        plan = self._run.plan_for(frame.index)
         if plan is None:
             beside_bytes = self._beside_bytes()
             plan = first_plan(self._estimator, self._config, frame.size, beside_bytes=beside_bytes)
             self._run.put_plan(plan)
-        if plan.execution is not None and isinstance(self._estimator, PlansMemory):
+        if plan is not self._applied and plan.execution is not None:
+            assert isinstance(self._estimator, PlansMemory), "only such an estimator has a choice"
             self._estimator.execution = plan.execution
+        self._applied = plan
         return plan.sizes
 
-    def shorten(self, chunk: int, error: DeviceMemoryError) -> PlanRecord:
-        """Go on with chunks of half the size. DeviceMemoryError: `error`, if they cannot be shorter."""
-        plan = shorter_plan(self.plan_of(chunk), chunk, self._config, error)
+    def capacity(self) -> int:
+        """Chunks that may be estimated at a time: one while they may still settle the cameras of the next."""
+        return 1 if self._may_settle() else self._executor.capacity
+
+    def begin(self, window: LoadedWindow, *, anew: Callable[[int], bool]) -> BegunChunk:
+        """Have a chunk estimated with what all chunks before it have settled, unless it is stored.
+
+        Args:
+            window: its frames.
+            anew: whether a stored chunk has to be estimated nevertheless, by its index.
+
+        Raises:
+            RunMismatchError: its frames are stored, but in another chunk.
+        """
+        self._learn_ahead()
+        record = self._run.stored_chunk(window.context, window.new)
+        if record is not None and not anew(record.chunk.index):
+            if self._settled_ahead is None:
+                self._settled_ahead = record.settled_intrinsics
+            self._last_begun = None
+            return BegunChunk(window=window, estimate=None)
+        self._last_begun = self._submit(window.frames, self._settled_ahead)
+        return BegunChunk(window=window, estimate=self._last_begun)
+
+    def _learn_ahead(self) -> None:
+        if self._last_begun is not None and self._may_settle():
+            self._settled_ahead = self._last_begun.result().prediction.settled_intrinsics
+
+    def _may_settle(self) -> bool:
+        is_known = self._settled_ahead is not None or self._config.intrinsics is not None
+        return not is_known and getattr(self._estimator, "settles_intrinsics", True)
+
+    # In order -----------------------------------------------------------------------------------
+
+    def learn_from(self, chunk: int) -> None:
+        """Keep what a stored chunk has settled for the bridges after it."""
+        if self._settled is None:
+            self._settled = self._run.chunks[chunk].settled_intrinsics
+
+    def shorten(self, frame: int, error: DeviceMemoryError) -> PlanRecord:
+        """Go on with chunks of half the size from the one that owns this frame first.
+
+        DeviceMemoryError: `error`, if they cannot be shorter.
+        """
+        plan = shorter_plan(self.plan_of(frame), frame, self._config, error)
         self._run.put_plan(plan)
+        self._last_begun = None
         return plan
 
-    def plan_of(self, chunk: int) -> PlanRecord:
-        """The plan by which a chunk is made."""
-        plan = self._run.plan_for(chunk)
+    def plan_of(self, frame: int) -> PlanRecord:
+        """The plan by which the chunk that owns a frame is made."""
+        plan = self._run.plan_for(frame)
         assert plan is not None, "chunks are made by a plan"
         return plan
 
-    def make(self, loaded: LoadedChunk) -> tuple[Submap, Prediction]:
-        """Estimate and store a chunk of decoded frames.
+    def make(self, loaded: LoadedChunk, estimate: Future[Estimate]) -> tuple[Submap, Prediction]:
+        """Wait for the estimate of a chunk of decoded frames, and store it.
 
         Raises:
             DeviceMemoryError: it is too long for the device.
             EstimationError: it cannot be reconstructed.
         """
-        prediction = self._estimate(loaded.chunk, loaded.frames)
+        prediction = self._result_of(estimate, first_frame=loaded.chunk.new[0])
         return self.store(loaded.chunk, prediction, loaded.new_frames), prediction
 
-    def estimate_stored(self, chunk: Chunk) -> Prediction:
-        """Estimate a chunk of frames that are stored, from their JPEGs. Errors as of `make`."""
-        return self._estimate(chunk, self._run.stored_frames(chunk.frames))
+    def begin_bridge(self, frames: tuple[int, ...]) -> None:
+        """Have stored frames estimated together, from their JPEGs. `estimate_bridge` waits for it."""
+        if frames not in self._bridges:
+            self._bridges[frames] = self._submit(self._run.stored_frames(frames), self._settled)
+
+    def estimate_bridge(self, chunk: Chunk) -> Prediction:
+        """Estimate a chunk of stored frames. Errors as of `make`."""
+        self.begin_bridge(chunk.frames)
+        return self._result_of(self._bridges.pop(chunk.frames), first_frame=max(chunk.frames) + 1)
 
     def preview(self, chunk: Chunk, prediction: Prediction) -> Submap:
         """The submap of a chunk of stored frames as it would be stored."""
@@ -90,21 +159,23 @@ class ChunkMaker:
                 chunk, new_frames, prediction, image_size=size, keep_full=self._config.keep == "full"
             )
 
-    def _estimate(self, chunk: Chunk, frames: Sequence[Frame]) -> Prediction:
-        images = np.stack([frame.image for frame in frames])
+    def _submit(self, frames: Sequence[Frame], settled: NDArray[np.float64] | None) -> Future[Estimate]:
         original_sizes = [frame.original_size or frame.size for frame in frames]
-        with self._times.stage("estimation"):
-            known = known_cameras_for(original_sizes, frames[0].size, self._config, self._settled)
-            prediction = self._estimator.estimate(
-                images, indices=np.array(chunk.frames, dtype=np.int64), known_cameras=known
+        return self._executor.submit(
+            EstimationTask(
+                images=np.stack([frame.image for frame in frames]),
+                indices=np.array([frame.index for frame in frames], dtype=np.int64),
+                known_cameras=known_cameras_for(original_sizes, frames[0].size, self._config, settled),
             )
-            check_prediction(prediction, self._estimator.name, len(chunk.frames))
-        self._note_execution(chunk.index)
-        return prediction
+        )
 
-    def _note_execution(self, chunk: int) -> None:
-        """Journal it if the estimator has begun to cut its work smaller."""
-        plan, estimator = self.plan_of(chunk), self._estimator
-        if isinstance(estimator, PlansMemory) and estimator.execution != plan.execution:
-            changed = replace(plan, first_chunk=chunk, execution=estimator.execution, warning=None)
+    def _result_of(self, future: Future[Estimate], first_frame: int) -> Prediction:
+        with self._times.stage("waiting for estimates"):
+            estimate = future.result()
+        self._times.add("estimation", estimate.seconds)
+        plan = self.plan_of(first_frame)
+        if estimate.execution is not None and estimate.execution != plan.execution:
+            changed = replace(plan, first_frame=first_frame, execution=estimate.execution, warning=None)
+            self._applied = changed  # the estimator cuts its work so already
             self._run.put_plan(changed)
+        return estimate.prediction

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class StageTimes:
-    """Adds up wall seconds by stage."""
+    """Adds up wall seconds by stage. Stages overlap: their sum may exceed the time that has passed."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._began = time.perf_counter()
 
     @contextmanager
@@ -22,7 +27,23 @@ class StageTimes:
         try:
             yield
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
+            self.add(name, time.perf_counter() - began)
+
+    def each(self, items: Iterable[T], name: str) -> Iterator[T]:
+        """The same items; the seconds that they take to come count towards a stage."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds towards a stage; from any thread."""
+        with self._lock:
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def summary(self) -> dict[str, object]:
         """JSON values: seconds by stage, in all, and the peak of resident memory of this process."""

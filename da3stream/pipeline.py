@@ -14,6 +14,7 @@ from da3stream.config.model import ModelName
 from da3stream.errors import RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
+from da3stream.executors import LocalExecutor
 from da3stream.finishing import write_outputs
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
@@ -157,7 +158,11 @@ def _opened(
             if own_place and not run.is_finished:
                 _check_weights(run, "place_weights", place, _place_weights(own_place))
             places = PlaceRecorder(run, estimator.name, load)
-            yield Session(run, opened, config, estimator, places, watching)
+            executor = LocalExecutor(estimator)
+            try:
+                yield Session(run, opened, config, estimator, executor, places, watching)
+            finally:
+                executor.close()
         finally:
             run.close()
     finally:

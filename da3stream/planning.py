@@ -35,7 +35,7 @@ def first_plan(
     device = None if planner is None else planner.plan(image_size, wanted, beside_bytes=beside_bytes)
     if device is None:
         return PlanRecord(
-            first_chunk=0,
+            first_frame=0,
             sizes=_sizes(wanted or DEFAULT_CHUNK_SIZE, config),
             execution=None if planner is None else planner.execution,
         )
@@ -46,7 +46,7 @@ def first_plan(
             f"({device.budget_bytes / 2**30:.1f} GiB) holds no more"
         )
     return PlanRecord(
-        first_chunk=0,
+        first_frame=0,
         sizes=_sizes(device.frames, config),
         execution=device.execution,
         planned_bytes=device.planned_bytes,
@@ -56,9 +56,9 @@ def first_plan(
 
 
 def shorter_plan(
-    plan: PlanRecord, chunk: int, config: ChunkingConfig, error: DeviceMemoryError
+    plan: PlanRecord, frame: int, config: ChunkingConfig, error: DeviceMemoryError
 ) -> PlanRecord:
-    """The plan with half as many frames, from a chunk on that was too long.
+    """The plan with half as many frames, from the first new frame of a chunk on that was too long.
 
     Raises:
         DeviceMemoryError: `error`, if chunks cannot become shorter.
@@ -68,10 +68,10 @@ def shorter_plan(
         raise error
     return replace(
         plan,
-        first_chunk=chunk,
+        first_frame=frame,
         sizes=_sizes(size, config),
         planned_bytes=None,
-        warning=f"from chunk {chunk} on, chunks have {size} frames: the device ran out of memory",
+        warning=f"from frame {frame} on, chunks have {size} frames: the device ran out of memory",
     )
 
 

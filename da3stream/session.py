@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
+from da3stream.chunks_ahead import BegunChunk, ChunksAhead
 from da3stream.config import Config
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
+from da3stream.executors import Estimate, Executor
 from da3stream.finishing import block_of, trajectory_of, write_outputs
 from da3stream.joining import Joiner
 from da3stream.keyframe_memory import KeyframeMemory
@@ -46,13 +50,15 @@ class Session:
         source: FrameSource,
         config: Config,
         estimator: GeometryEstimator,
+        executor: Executor,
         places: PlaceRecorder,
         progress: ProgressCallback,
     ) -> None:
         self.run, self.source, self.config = run, source, config
         self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
-        self._maker = ChunkMaker(run, config, estimator, self._times, places.device_bytes)
+        self._executor = executor
+        self._maker = ChunkMaker(run, config, estimator, executor, self._times, places.device_bytes)
         self._joiner = Joiner(run, self._maker, self._times)
         self._placed = PlacedMap(run, config.scale_prior)
         self._coarse = CoarseWindows(config.coarse) if config.coarse else None
@@ -86,21 +92,24 @@ class Session:
 
     def _made(self) -> Iterator[int]:
         """The chunks, from decoded frames; those that are stored are checked against them and read."""
-        chunks = Chunker(self._frames(), self._sizes_of, lambda: self._joiner.chunks, self._recall)
-        while (loaded := self._next(chunks)) is not None:
-            index = loaded.chunk.index
-            self._reused = self._is_made(loaded)
-            try:
-                submap = self._reuse(loaded) if self._reused else self._make(loaded)
-            except DeviceMemoryError as error:
-                plan = self._maker.shorten(index, error)
-                self._say(plan.warning)
-                chunks.give_back(loaded)
-                continue
-            self._join(submap)
-            self._follow_up()
-            self._say_chunk(index)
-            yield index
+        with self._ahead() as chunks:
+            while (begun := self._next(chunks)) is not None:
+                if self._joiner.chunks == 0:
+                    self._say_plan(self._maker.plan_of(0))
+                loaded = begun.window.numbered(self._joiner.chunks)
+                self.run.expect(loaded.chunk)
+                self._reused = begun.estimate is None
+                try:
+                    submap = self._submap_of(loaded, begun.estimate)
+                except DeviceMemoryError as error:
+                    plan = self._maker.shorten(loaded.chunk.new[0], error)
+                    self._say(plan.warning)
+                    chunks.retry(begun)
+                    continue
+                self._join(submap)
+                self._follow_up()
+                self._say_chunk(submap.chunk.index)
+                yield submap.chunk.index
         if self._joiner.frames == 0:
             raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
         self._follow_up_at_the_end()
@@ -179,7 +188,7 @@ class Session:
     def _frames(self) -> Iterator[Frame]:
         """The source's frames, checked."""
         size = None
-        for expected, frame in enumerate(self.source):
+        for expected, frame in enumerate(self._times.each(self.source, "decoding")):
             size = size or frame.size
             if frame.index != expected or frame.size != size:
                 raise InputError(
@@ -189,34 +198,30 @@ class Session:
                 )
             yield frame
 
-    def _sizes_of(self, chunk: int, frame: Frame) -> ChunkSizes:
-        sizes = self._maker.sizes_of(chunk, frame)
-        if chunk == 0:
-            self._say_plan(self._maker.plan_of(chunk))
-        return sizes
+    def _ahead(self) -> ChunksAhead:
+        """Chunks are loaded and estimated ahead, unless they are chosen by what became of those before."""
+        has_memory = self.config.memory_keyframes > 0
+        chunks = Chunker(self._frames(), self._maker.sizes_of, self._recall if has_memory else None)
+        begin = partial(self._maker.begin, anew=self._places.needs_estimate)
+        ahead = 0 if has_memory else self._executor.capacity + 1
+        return ChunksAhead(chunks, begin, ahead=ahead, capacity=self._maker.capacity)
 
-    def _recall(self, index: int, sizes: ChunkSizes, new: Sequence[Frame]) -> tuple[Frame, ...]:
+    def _recall(self, sizes: ChunkSizes, new: Sequence[Frame]) -> tuple[Frame, ...]:
         with self._times.stage("descriptors"):
-            return self._memory.recall(index, sizes, new, self._search)
+            return self._memory.recall(sizes, new, self._search)
 
-    def _next(self, chunks: Iterator[LoadedChunk]) -> LoadedChunk | None:
-        with self._times.stage("decoding"):
+    def _next(self, chunks: ChunksAhead) -> BegunChunk | None:
+        with self._times.stage("waiting for frames"):
             return next(chunks, None)
 
-    def _is_made(self, loaded: LoadedChunk) -> bool:
-        """Whether an earlier run has stored this chunk, with all that only an estimate can tell."""
-        stored = self.run.has_chunk(loaded.chunk, loaded.new_frames)
-        return stored and not self._places.needs_estimate(loaded.chunk.index)
-
-    def _make(self, loaded: LoadedChunk) -> Submap:
-        submap, prediction = self._maker.make(loaded)
+    def _submap_of(self, loaded: LoadedChunk, estimate: Future[Estimate] | None) -> Submap:
+        """The submap of a chunk, stored and described. One that was stored before may lack descriptors."""
+        if estimate is None:
+            self._describe(loaded, None)
+            return self.run.submap(loaded.chunk.index)
+        submap, prediction = self._maker.make(loaded, estimate)
         self._describe(loaded, prediction.descriptors)
         return submap
-
-    def _reuse(self, loaded: LoadedChunk) -> Submap:
-        """A stored chunk; the descriptors of its frames may be missing."""
-        self._describe(loaded, None)
-        return self.run.submap(loaded.chunk.index)
 
     def _describe(self, loaded: LoadedChunk, predicted: NDArray[np.float32] | None) -> None:
         with self._times.stage("descriptors"):
@@ -267,7 +272,7 @@ class Session:
         if not (self.config.loop or self.config.memory_keyframes) or not described:
             return
         if self._search is None:
-            sizes = self._maker.plan_of(described[0]).sizes
+            sizes = self._maker.plan_of(self.run.chunks[described[0]].chunk.new[0]).sizes
             self._search = LoopSearch(self.run.scratch_folder(), sizes, self.config.loop_budget)
         with self._times.stage("search"):
             for index in described:
@@ -278,8 +283,10 @@ class Session:
             candidates = self._search.decide(len(described)) if self.config.loop else ()
         self._verify(candidates)
 
-    def _verify(self, candidates: Iterable[LoopCandidate]) -> None:
-        for candidate in candidates:
+    def _verify(self, candidates: Sequence[LoopCandidate]) -> None:
+        for number, candidate in enumerate(candidates):
+            for begun in candidates[number : number + 2]:  # the next is estimated while this one is verified
+                self._joiner.begin_loop(begun, self._chunk_size)
             closure = self._joiner.loop(candidate, self._chunk_size, self._placed.chain_scale)
             self._adopt_bridge()
             verdict = "closed" if closure.is_accepted else f"rejected, {closure.reason}"
@@ -292,7 +299,7 @@ class Session:
 
     @property
     def _chunk_size(self) -> int:
-        return self._maker.plan_of(self._joiner.chunks - 1).sizes.size
+        return self._maker.plan_of(self._joiner.frames - 1).sizes.size
 
     # The whole ----------------------------------------------------------------------------------
 
@@ -345,6 +352,6 @@ class Session:
         self._progress(self._step("start"))
 
     def _step(self, stage: Stage, **done: Any) -> Progress:
-        plan = self.run.plan_for(len(self.run.chunks))
+        plan = self.run.plan_for(self._joiner.frames)
         chunks = None if self._total is None or plan is None else count_chunks(self._total, plan.sizes)
         return Progress(stage=stage, frames_total=self._total, chunks=chunks, **done)

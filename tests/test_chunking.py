@@ -12,8 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks, window_around
-from da3stream.scene import Chunk, ChunkSizes, Frame
+from da3stream.chunking import (
+    Chunker,
+    CoarseWindows,
+    LoadedChunk,
+    LoadedWindow,
+    count_chunks,
+    window_around,
+)
+from da3stream.scene import ChunkSizes, Frame
 
 LAW = settings(max_examples=150, deadline=None)
 PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -30,11 +37,15 @@ def frames_of(count: int) -> Iterator[Frame]:
 
 
 def chunker(frames: Iterable[Frame], sizes: ChunkSizes) -> Chunker:
-    return Chunker(frames, lambda _index, _frame: sizes, itertools.count().__next__)
+    return Chunker(frames, lambda _frame: sizes)
+
+
+def numbered(windows: Iterable[LoadedWindow]) -> list[LoadedChunk]:
+    return [window.numbered(index) for index, window in enumerate(windows)]
 
 
 def plan(count: int, sizes: ChunkSizes) -> list[LoadedChunk]:
-    return list(chunker(frames_of(count), sizes))
+    return numbered(chunker(frames_of(count), sizes))
 
 
 @LAW
@@ -104,8 +115,8 @@ def test_at_most_one_chunk_of_frames_is_alive(size: int, overlap: int) -> None:
             del image
             most = max(most, sum(image() is not None for image in images))
 
-    for loaded in chunker(source(), ChunkSizes(size=size, overlap=overlap)):
-        del loaded
+    for window in chunker(source(), ChunkSizes(size=size, overlap=overlap)):
+        del window
     assert 0 < most <= size
 
 
@@ -125,38 +136,35 @@ def test_a_chunk_comes_as_soon_as_its_last_frame_has() -> None:
 
 
 def test_the_sizes_are_asked_for_when_a_chunk_begins() -> None:
-    asked: list[tuple[int, int]] = []
+    asked: list[int] = []
 
-    def sizes_of(index: int, frame: Frame) -> ChunkSizes:
-        asked.append((index, frame.index))
-        return ChunkSizes(size=10, overlap=4) if index < 2 else ChunkSizes(size=5, overlap=2)
+    def sizes_of(frame: Frame) -> ChunkSizes:
+        asked.append(frame.index)
+        return ChunkSizes(size=10, overlap=4) if frame.index < 16 else ChunkSizes(size=5, overlap=2)
 
-    lengths = [len(loaded.frames) for loaded in Chunker(frames_of(24), sizes_of, itertools.count().__next__)]
-    assert lengths == [10, 10, 5, 5, 4]
-    assert asked == [(0, 0), (1, 10), (2, 16), (3, 19), (4, 22)]
+    assert [len(window.frames) for window in Chunker(frames_of(24), sizes_of)] == [10, 10, 5, 5, 4]
+    assert asked == [0, 10, 16, 19, 22]
 
 
 @LAW
-@given(st.integers(1, 80), st.integers(0, 5), sizes_of_chunks())
-def test_a_chunk_that_was_too_long_comes_again_shorter(count: int, wrong: int, sizes: ChunkSizes) -> None:
+@given(st.integers(1, 80), st.integers(0, 5), st.integers(0, 3), sizes_of_chunks())
+def test_chunks_that_were_too_long_come_again_shorter(
+    count: int, wrong: int, behind: int, sizes: ChunkSizes
+) -> None:
     """The chunks are those that the smaller sizes would have given from this chunk on in the first place."""
     size = max(3, sizes.size // 2)
     smaller = ChunkSizes(size=size, overlap=min(sizes.overlap, size - 2))
     current = sizes
-    seen: list[Chunk] = []
-    chunks = Chunker(frames_of(count), lambda _index, _frame: current, lambda: len(seen))
-    for loaded in chunks:
-        if loaded.chunk.index == wrong and current is sizes:
-            current = smaller
-            chunks.give_back(loaded)
-        else:
-            seen.append(loaded.chunk)
-    planned = Chunker(
-        frames_of(count),
-        lambda index, _frame: sizes if index < wrong else smaller,
-        itertools.count().__next__,
-    )
-    assert seen == [loaded.chunk for loaded in planned]
+    chunks = Chunker(frames_of(count), lambda _frame: current)
+    seen = list(itertools.islice(chunks, wrong))
+    taken_back = list(itertools.islice(chunks, 1 + behind))
+    for window in reversed(taken_back):
+        chunks.give_back(window)
+    current = smaller
+    seen.extend(chunks)
+    first_wrong = taken_back[0].new[0].index if taken_back else count
+    planned = Chunker(frames_of(count), lambda frame: sizes if frame.index < first_wrong else smaller)
+    assert [loaded.chunk for loaded in numbered(seen)] == [loaded.chunk for loaded in numbered(planned)]
 
 
 @LAW
@@ -166,26 +174,34 @@ def test_recalled_keyframes_take_the_places_of_new_frames(
 ) -> None:
     """With one chunk that is given back on the way."""
     stored = list(frames_of(count))
+    windows: list[LoadedWindow] = []
 
-    def recall(index: int, sizes: ChunkSizes, new: Sequence[Frame]) -> list[Frame]:
-        room = min(most, index, (sizes.size - sizes.overlap - 1) // 2)
+    def recall(sizes: ChunkSizes, new: Sequence[Frame]) -> list[Frame]:
+        room = min(most, len(windows), (sizes.size - sizes.overlap - 1) // 2)
         return stored[: max(0, new[0].index - sizes.size + 1)][:room]
 
-    seen: list[Chunk] = []
-    chunks = Chunker(stored, lambda _index, _frame: sizes, lambda: len(seen), recall)
-    for loaded in chunks:
-        assert tuple(frame.index for frame in loaded.frames) == loaded.chunk.frames
-        if loaded.chunk.index == wrong:
-            chunks.give_back(loaded)
+    chunks = Chunker(stored, lambda _frame: sizes, recall)
+    for window in chunks:
+        if len(windows) == wrong:
+            chunks.give_back(window)
             wrong = -1
         else:
-            seen.append(loaded.chunk)
+            windows.append(window)
+    seen = [loaded.chunk for loaded in numbered(windows)]
     assert [frame for chunk in seen for frame in chunk.new] == list(range(count))
-    for before, chunk in pairwise(seen):
+    for window, before, chunk in zip(windows[1:], seen, seen[1:], strict=False):
         assert len(chunk.frames) <= sizes.size
         assert len(chunk.window) - len(chunk.new) >= sizes.overlap
         assert chunk.window[0] >= before.window[0]
-        assert chunk.recalled == tuple(range(len(chunk.recalled)))
+        assert chunk.recalled == tuple(range(window.recalled))
+
+
+def test_leaving_early_closes_the_source() -> None:
+    source = frames_of(100)
+    chunks = chunker(source, ChunkSizes(size=10, overlap=4))
+    next(chunks)
+    chunks.close()
+    assert next(source, None) is None
 
 
 def coarse_windows(frames: int, stride: int, size: int, arrivals: Iterable[int]) -> list[tuple[int, ...]]:

@@ -113,10 +113,10 @@ class ChunkRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanRecord:
-    """How long chunks are from one on, and how the estimator cuts its work."""
+    """How long chunks are from a frame on, and how the estimator cuts its work."""
 
-    first_chunk: int
-    """Index of the first chunk that is made so."""
+    first_frame: int
+    """Chunks that own this frame or later ones are made so."""
     sizes: ChunkSizes
     execution: Mapping[str, int] | None = None
     """In the estimator's words; None if it has no choice."""
@@ -130,7 +130,7 @@ class PlanRecord:
     def fields(self) -> dict[str, Any]:
         """The fields of its journal line."""
         return {
-            "first_chunk": self.first_chunk,
+            "first_frame": self.first_frame,
             "size": self.sizes.size,
             "overlap": self.sizes.overlap,
             "execution": None if self.execution is None else dict(self.execution),
@@ -143,7 +143,7 @@ class PlanRecord:
     def parse(cls, event: Event) -> PlanRecord:
         """The record of a journal line."""
         return cls(
-            first_chunk=event["first_chunk"],
+            first_frame=event["first_frame"],
             sizes=ChunkSizes(size=event["size"], overlap=event["overlap"]),
             execution=event["execution"],
             planned_bytes=event["planned_bytes"],

@@ -118,26 +118,40 @@ class Run(StoredPlaces):
 
     # What was recorded ----------------------------------------------------------------------
 
-    def has_chunk(self, chunk: Chunk, new_frames: Sequence[Frame]) -> bool:
-        """Whether this chunk is stored, intact and made of these very frames.
+    def chunk_with(self, frame: int) -> ChunkRecord | None:
+        """The stored chunk that owns a frame, None if there is none."""
+        return self.chunks.get(self._owner.get(frame, -1))
+
+    def stored_chunk(self, context: Sequence[Frame], new_frames: Sequence[Frame]) -> ChunkRecord | None:
+        """The stored chunk of these very frames, None if there is none or its files are damaged.
 
         Raises:
-            RunMismatchError: it is stored, but was made of other frames.
+            RunMismatchError: the first new frame is stored, but in a chunk of others.
         """
-        record = self.chunks.get(chunk.index)
+        record = self.chunk_with(new_frames[0].index)
         if record is None:
-            return False
+            return None
+        frames = tuple(frame.index for frame in (*context, *new_frames))
         crcs = [image_crc32(frame.image) for frame in new_frames]
-        if record.chunk != chunk or record.frames.crc32.tolist() != crcs:
-            raise RunMismatchError(
-                f"the input decodes to other frames than those of chunk {chunk.index} in {self.root}",
-                hint="Give the original input, or start again with --overwrite.",
-            )
-        return self.is_intact(record)
+        if record.chunk.frames != frames or record.frames.crc32.tolist() != crcs:
+            raise self._other_frames(record.chunk.index)
+        return record if self.is_intact(record) else None
 
-    def plan_for(self, chunk: int) -> PlanRecord | None:
-        """The plan by which a chunk is made, None if there is none yet."""
-        return next((plan for plan in reversed(self.plans) if plan.first_chunk <= chunk), None)
+    def expect(self, chunk: Chunk) -> None:
+        """Raise RunMismatchError if another chunk is stored in the place of this one."""
+        record = self.chunks.get(chunk.index)
+        if record is not None and record.chunk != chunk:
+            raise self._other_frames(chunk.index)
+
+    def _other_frames(self, index: int) -> RunMismatchError:
+        return RunMismatchError(
+            f"the input decodes to other frames than those of chunk {index} in {self.root}",
+            hint="Give the original input, or start again with --overwrite.",
+        )
+
+    def plan_for(self, frame: int) -> PlanRecord | None:
+        """The plan by which the chunk that owns a frame is made, None if there is none yet."""
+        return next((plan for plan in reversed(self.plans) if plan.first_frame <= frame), None)
 
     def is_intact(self, record: ChunkRecord) -> bool:
         """Whether the files of a chunk are there and match their checksums."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from da3stream import Frame, Prediction
+from da3stream.store import open_existing
 from da3stream.synthetic.capture import SimulatedEstimator, SimulatedSource, SimulatedWorld
 
 FRAMES = 70
@@ -48,3 +50,10 @@ class ReportingSource:
 
     def identity(self) -> str:
         return self._inner.identity()
+
+
+def stored_chunks(folder: Path) -> set[tuple[int, ...]]:
+    """The frames of every chunk that a run directory has."""
+    stored = open_existing(folder)
+    stored.close()
+    return {record.chunk.frames for record in stored.chunks.values()}

@@ -23,7 +23,7 @@ from da3stream.store.journal import Journal
 from da3stream.store.places import VOCABULARY
 from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedSource, SimulatedWorld
 
-from .doubles import FRAMES, CountingEstimator
+from .doubles import FRAMES, CountingEstimator, stored_chunks
 
 FINE = {"chunk_size": 16, "overlap": 8, "coarse": 0, "loop_budget": 0}
 """No chunks but those that own frames: the others have tests of their own."""
@@ -258,9 +258,11 @@ def test_a_run_killed_at_a_journal_line_ends_the_same(
         )
         with pytest.raises(KeyboardInterrupt):
             da3stream.reconstruct(source, tmp_path, config=config, estimator=first)
+    stored = stored_chunks(tmp_path)
     da3stream.reconstruct(source, tmp_path, config=config, estimator=second, resume=True)
     assert place_files(tmp_path) == expected
-    assert len(first.chunks) + len(second.chunks) == len(expected) - 1
+    assert len(stored) + len(second.chunks) == len(expected) - 1
+    assert not stored & set(second.chunks)
 
 
 @pytest.mark.parametrize("file", ["descriptors/000001.safetensors", "descriptors/000005.safetensors"])
@@ -283,10 +285,12 @@ def test_a_lost_descriptor_file_is_made_anew_without_an_estimate(
     first, second = CountingEstimator(world, level=1.0), CountingEstimator(world, level=1.0)
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=first, progress=stop)
+    stored = stored_chunks(tmp_path)
     (tmp_path / file).unlink()
     da3stream.reconstruct(source, tmp_path, config=config, estimator=second, resume=True)
     assert place_files(tmp_path) == expected
-    assert len(first.chunks) + len(second.chunks) == len(expected) - 1
+    assert len(stored) + len(second.chunks) == len(expected) - 1
+    assert not stored & set(second.chunks)
     assert len(events(tmp_path, "vocabulary")) == 1
 
 

@@ -112,20 +112,22 @@ def test_a_chunk_that_does_not_fit_is_made_shorter_and_so_are_the_next(
     assert max(device.lengths) == 10
     assert len(result.trajectory) == FRAMES
     assert [line for line in result.warnings if "ran out of memory" in line] == [
-        "from chunk 0 on, chunks have 20 frames: the device ran out of memory",
-        "from chunk 0 on, chunks have 10 frames: the device ran out of memory",
+        "from frame 0 on, chunks have 20 frames: the device ran out of memory",
+        "from frame 0 on, chunks have 10 frames: the device ran out of memory",
     ]
 
 
 def test_memory_that_is_full_later_shortens_what_follows(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource
 ) -> None:
-    device = SmallDevice(world, holds=16)
-    updates = da3stream.stream(source, tmp_path, config=sized(16), estimator=device)
-    next(updates), next(updates)
-    device.holds = 9
-    for _ in updates:
-        pass
+    class Shrinking(SmallDevice):
+        def estimate(self, images: Any, *, indices: Any, known_cameras: Any = None) -> Prediction:
+            if int(indices[-1]) >= 24:
+                self.holds = 9
+            return super().estimate(images, indices=indices, known_cameras=known_cameras)
+
+    device = Shrinking(world, holds=16)
+    run(source, tmp_path, sized(16), device)
     assert device.lengths[:3] == [16, 16, 8]
     assert max(device.lengths[2:]) == 8
     frames = [frame for record in open_existing(tmp_path).chunks.values() for frame in record.chunk.new]
@@ -165,5 +167,5 @@ def test_smaller_pieces_are_journaled(tmp_path: Path, world: SimulatedWorld, sou
     run(source, tmp_path, sized(16), Halving(world, holds=1000))
     plans = open_existing(tmp_path).plans
     assert [plan.execution for plan in plans] == [{"views": 4}, {"views": 1}]
-    assert plans[1].first_chunk == 2
+    assert plans[1].first_frame == 24
     assert json.loads((tmp_path / "run.json").read_text())["warnings"] == []

@@ -19,6 +19,7 @@ from da3stream.store import RejectedChunk, Run, RunRequest, open_existing, open_
 from da3stream.store.files import SCRATCH
 from da3stream.store.journal import JOURNAL
 from da3stream.store.opening import LOCK
+from da3stream.store.records import ChunkRecord
 from da3stream.store.run import MANIFEST, submap_path
 
 from .samples import CHUNKS, IMAGE_SIZE, make_edge, make_frames, make_prediction, put
@@ -38,6 +39,10 @@ def finish(run: Run) -> None:
     output.stream.write(b"ply")
     output.commit()
     run.write_manifest(status="finished")
+
+
+def stored(run: Run, chunk: Chunk) -> ChunkRecord | None:
+    return run.stored_chunk(make_frames(chunk.context), make_frames(chunk.new))
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -151,9 +156,9 @@ def test_a_chunk_is_recorded_after_its_files(opened: Opener, monkeypatch: pytest
             put(run, 1)
     again = opened(resume=True)
     assert sorted(again.chunks) == [0]
-    assert not again.has_chunk(CHUNKS[1], make_frames(CHUNKS[1].new))
+    assert stored(again, CHUNKS[1]) is None
     put(again, 1)
-    assert again.has_chunk(CHUNKS[1], make_frames(CHUNKS[1].new))
+    assert stored(again, CHUNKS[1]) is again.chunks[1]
 
 
 # Integrity ------------------------------------------------------------------------------------------------
@@ -162,12 +167,23 @@ def test_a_chunk_is_recorded_after_its_files(opened: Opener, monkeypatch: pytest
 def test_a_stored_chunk_is_recognised_by_its_plan_and_its_pixels(opened: Opener) -> None:
     run = opened()
     put(run, 0)
-    assert run.has_chunk(CHUNKS[0], make_frames(CHUNKS[0].new))
-    assert not run.has_chunk(CHUNKS[1], make_frames(CHUNKS[1].new))
+    assert stored(run, CHUNKS[0]) is run.chunks[0]
+    assert stored(run, CHUNKS[1]) is None
+    for frames in ((0, 1, 2, 7), (0, 1, 2), (1, 2, 3)):
+        with pytest.raises(RunMismatchError, match="other frames than those of chunk 0"):
+            run.stored_chunk((), make_frames(frames))
+    brighter = [replace(frame, image=frame.image + np.uint8(1)) for frame in make_frames(CHUNKS[0].new)]
     with pytest.raises(RunMismatchError, match="other frames than those of chunk 0"):
-        run.has_chunk(CHUNKS[0], make_frames((0, 1, 2, 7)))
+        run.stored_chunk((), brighter)
+
+
+def test_another_chunk_in_its_place_is_noticed(opened: Opener) -> None:
+    run = opened()
+    put(run, 0)
+    run.expect(CHUNKS[0])
+    run.expect(CHUNKS[1])
     with pytest.raises(RunMismatchError, match="other frames than those of chunk 0"):
-        run.has_chunk(Chunk(index=0, context=(), new=(0, 1, 2)), make_frames((0, 1, 2)))
+        run.expect(replace(CHUNKS[1], index=0))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shorter", "missing"])
@@ -189,7 +205,7 @@ def test_a_damaged_file_is_noticed_and_made_anew(opened: Opener, root: Path, fil
     again = opened(resume=True)
     assert not again.is_complete
     assert [again.is_intact(again.chunks[index]) for index in range(3)] == [True, False, True]
-    assert not again.has_chunk(CHUNKS[1], make_frames(CHUNKS[1].new))
+    assert stored(again, CHUNKS[1]) is None
     with pytest.raises(RunCorruptError, match=file.rsplit("/", maxsplit=1)[-1]):
         again.submap(1), again.images(1), again.full_depth(1)
 

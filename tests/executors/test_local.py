@@ -1,0 +1,101 @@
+"""The local executor: in order, in one thread, with the estimator's own errors."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from da3stream.errors import EstimationError
+from da3stream.executors import EstimationTask, LocalExecutor
+from da3stream.scene import Prediction
+
+
+class Recording:
+    """Notes the thread and the frames of every call; frame 13 is too much for it."""
+
+    name = "recording"
+    is_metric = False
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.frames: list[int] = []
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+        self.gate.set()
+
+    def estimate(self, images: Any, *, indices: Any, known_cameras: Any = None) -> Prediction:
+        self.threads.append(threading.current_thread())
+        self.frames.append(int(indices[0]))
+        self.begun.set()
+        assert self.gate.wait(60)
+        if indices[0] == 13:
+            raise EstimationError("unlucky")
+        count = len(indices) + (indices[0] == 14)
+        return Prediction(
+            depth=np.full((count, 2, 3), indices[0] + 1, np.float32),
+            confidence=np.ones((count, 2, 3), np.float32),
+            cam_from_submap=np.repeat(np.eye(3, 4)[None], count, axis=0),
+            intrinsics=np.repeat(np.eye(3)[None], count, axis=0),
+            is_metric=False,
+        )
+
+
+def task(frame: int) -> EstimationTask:
+    return EstimationTask(
+        images=np.zeros((1, 2, 3, 3), np.uint8), indices=np.array([frame]), known_cameras=None
+    )
+
+
+def test_tasks_run_in_order_and_in_one_thread() -> None:
+    estimator = Recording()
+    executor = LocalExecutor(estimator)
+    futures = [executor.submit(task(frame)) for frame in range(5)]
+    assert [future.result(60).prediction.depth[0, 0, 0] for future in futures] == [1, 2, 3, 4, 5]
+    assert estimator.frames == [0, 1, 2, 3, 4]
+    assert len(set(estimator.threads)) == 1
+    assert estimator.threads[0] is not threading.current_thread()
+    assert futures[0].result().seconds >= 0
+    assert futures[0].result().execution is None
+    executor.close()
+
+
+def test_errors_come_out_of_the_future_and_end_nothing() -> None:
+    executor = LocalExecutor(Recording())
+    failed, broken, fine = (executor.submit(task(frame)) for frame in (13, 14, 15))
+    with pytest.raises(EstimationError, match="unlucky"):
+        failed.result(60)
+    with pytest.raises(EstimationError, match="2 depth maps for 1 frames"):
+        broken.result(60)
+    assert fine.result(60).prediction.depth[0, 0, 0] == 16
+    executor.close()
+
+
+def test_cancelled_tasks_do_not_run() -> None:
+    estimator = Recording()
+    estimator.gate.clear()
+    executor = LocalExecutor(estimator)
+    futures = [executor.submit(task(frame)) for frame in range(3)]
+    assert estimator.begun.wait(60)
+    assert futures[1].cancel()
+    estimator.gate.set()
+    futures[2].result(60)
+    assert estimator.frames == [0, 2]
+    executor.close()
+
+
+def test_closing_drops_what_has_not_begun_and_does_not_wait() -> None:
+    estimator = Recording()
+    estimator.gate.clear()
+    executor = LocalExecutor(estimator)
+    running, waiting = executor.submit(task(0)), executor.submit(task(1))
+    assert estimator.begun.wait(60)
+    executor.close()
+    assert not running.done()
+    estimator.gate.set()
+    running.result(60)
+    estimator.threads[0].join(60)
+    assert waiting.cancelled()
+    assert not estimator.threads[0].is_alive()
