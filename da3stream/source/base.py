@@ -30,6 +30,20 @@ class FrameSource(Protocol):
         ...
 
 
+@runtime_checkable
+class CapturesOnce(Protocol):
+    """A source whose frames come only once: they are recorded before anything is made of them."""
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether frames still come in."""
+        ...
+
+    def stop(self) -> None:
+        """End the iteration as if the source had ended. Called from any thread."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalImage:
     """An image at the user's resolution, as an encoded file."""
