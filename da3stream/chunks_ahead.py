@@ -34,7 +34,15 @@ class ChunksAhead:
     the one before.
     """
 
-    def __init__(self, chunks: Chunker, begin: Begin, *, ahead: int, capacity: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        chunks: Chunker,
+        begin: Begin,
+        *,
+        ahead: int,
+        capacity: Callable[[], int],
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start.
 
         Args:
@@ -42,8 +50,9 @@ class ChunksAhead:
             begin: has a loaded chunk estimated; called in the chunks' order.
             ahead: chunks that may wait.
             capacity: how many may be estimated at a time; asked before each.
+            leave: called when no more is wanted; ends what the source may be waiting for.
         """
-        self._chunks, self._begin = chunks, begin
+        self._chunks, self._begin, self._leave = chunks, begin, leave
         self._ahead, self._capacity = ahead, capacity
         self._change = threading.Condition()
         self._start()
@@ -55,6 +64,9 @@ class ChunksAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop loading, and leave the source."""
+        with self._change:
+            self._is_stopping = True
+        self._leave()
         self._stop()
         self._chunks.close()
 

@@ -22,10 +22,11 @@ from da3stream.place.describing import no_backbone
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
+from da3stream.recording import Recording
 from da3stream.result import Result, Update
 from da3stream.session import Session
 from da3stream.source import open_source
-from da3stream.source.base import FrameSource
+from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
 
@@ -44,7 +45,8 @@ def reconstruct(
     """Reconstruct a video, a folder of images or any `FrameSource` into a run directory.
 
     Args:
-        source: path of a video or folder, or a source of frames, which are then taken as they are.
+        source: path of a video or folder, URL, webcam (`0`, `/dev/video0`), `-` for a container on standard
+            input, or a source of frames, which are then taken as they are.
         output: the run directory; made if missing.
         config: options; default: `load_config()`.
         estimator: default: the one that `config.model` names.
@@ -131,7 +133,7 @@ def _opened(
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
     config, watching = config or load_config(), progress or ignore_progress
-    opened = open_source(Path(source), config) if isinstance(source, str | Path) else source
+    opened = open_source(source, config) if isinstance(source, str | Path) else source
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     own: EstimatorOnDemand | None = None
     if estimator is None:
@@ -144,7 +146,7 @@ def _opened(
         request = RunRequest(
             config=config.model_dump(mode="json"),
             source=opened.identity(),
-            input=str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None,
+            input=_name_of(source, opened),
             model=estimator.name,
             place=place,
             weights=own.weights if own and not begun else None,
@@ -158,16 +160,23 @@ def _opened(
             if own_place and not run.is_finished:
                 _check_weights(run, "place_weights", place, _place_weights(own_place))
             places = PlaceRecorder(run, estimator.name, load)
-            executor = LocalExecutor(estimator)
-            try:
-                yield Session(run, opened, config, estimator, executor, places, watching)
-            finally:
-                executor.close()
+            frames = Recording(run, opened, config, watching) if isinstance(opened, CapturesOnce) else opened
+            with LocalExecutor(estimator) as executor:
+                yield Session(run, frames, config, estimator, executor, places, watching)
+            if run.is_finished:
+                run.recording.drop_files()
         finally:
             run.close()
     finally:
         if own:
             own.close()
+
+
+def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | None:
+    """What opens the input again: a live one's address, or a path; None for a source object."""
+    if isinstance(opened, CapturesOnce):
+        return getattr(opened, "input", None)
+    return str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None
 
 
 def _own_estimator(
@@ -250,7 +259,7 @@ def _reopen(run: Run, config: Config) -> FrameSource | None:
     """The input of a finished run; None if it was a source object."""
     if run.manifest["input"] is None:
         return None
-    source = open_source(Path(run.manifest["input"]), config)
+    source = open_source(run.manifest["input"], config)
     if source.identity() != run.manifest["source"]:
         raise RunMismatchError(
             f"{run.manifest['input']} is not the input that the run {run.root} was made of any more"

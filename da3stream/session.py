@@ -204,7 +204,8 @@ class Session:
         chunks = Chunker(self._frames(), self._maker.sizes_of, self._recall if has_memory else None)
         begin = partial(self._maker.begin, anew=self._places.needs_estimate)
         ahead = 0 if has_memory else self._executor.capacity + 1
-        return ChunksAhead(chunks, begin, ahead=ahead, capacity=self._maker.capacity)
+        leave = getattr(self.source, "stop", lambda: None)
+        return ChunksAhead(chunks, begin, ahead=ahead, capacity=self._maker.capacity, leave=leave)
 
     def _recall(self, sizes: ChunkSizes, new: Sequence[Frame]) -> tuple[Frame, ...]:
         with self._times.stage("descriptors"):

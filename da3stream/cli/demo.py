@@ -86,7 +86,7 @@ def _reconstruct(output: Path, overwrite: bool) -> None:
     click.echo("Reconstructing the video without knowing its camera ...")
     config = load_config(overrides=_OPTIONS)
     run_and_report(
-        output / "demo.mp4", output / "run", config, resume=False, overwrite=overwrite, as_json=False
+        str(output / "demo.mp4"), output / "run", config, resume=False, overwrite=overwrite, as_json=False
     )
 
 

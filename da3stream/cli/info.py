@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(source: Path, as_json: bool) -> None:
-    """Show what is in INPUT, and what `run` would take of it by default. Of a run: what came out."""
-    if (source / "run.json").is_file():
-        _show_run(source, as_json)
+def command(source: str, as_json: bool) -> None:
+    """Show what is in INPUT, and what `run` would take of it by default. Of a run: what came out.
+
+    INPUT is what `run` takes: of a URL or a webcam the first frame is waited for.
+    """
+    if (Path(source) / "run.json").is_file():
+        _show_run(Path(source), as_json)
         return
     from da3stream.chunking import count_chunks
     from da3stream.config import load_config

@@ -24,4 +24,4 @@ def command(run_directory: Path, as_json: bool) -> None:
             hint="Call da3stream.reconstruct(..., resume=True).",
         )
     config = load_config(None, manifest["config"])
-    run_and_report(Path(manifest["input"]), run_directory, config, True, False, as_json)
+    run_and_report(manifest["input"], run_directory, config, True, False, as_json)

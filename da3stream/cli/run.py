@@ -12,7 +12,7 @@ from da3stream.config import Config, load_config, preset_names
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The run directory to make."
 )
@@ -27,7 +27,7 @@ from da3stream.config import Config, load_config, preset_names
 @click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
-    source: Path,
+    source: str,
     output: Path,
     config_file: str | None,
     resume: bool,
@@ -35,15 +35,23 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Reconstruct INPUT, a video file or a folder of images.
+    """Reconstruct INPUT: a video file, a folder of images, a URL (rtsp, rtmp, http, udp, tcp), a webcam
+    (0 or /dev/video0), or - for a container on standard input.
 
     \b
     da3stream run drive.mp4 -o drive --fps 10
     da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
     da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
     da3stream run walk.mp4 -o walk --model da3-base          after `da3stream weights fetch da3-base`
+    da3stream run rtsp://user:password@camera/stream -o yard --end 600
+    ffmpeg -i in.mp4 -c copy -f matroska - | da3stream run - -o out
 
     Stop it with Ctrl-C at any time; `da3stream resume RUN` goes on where it was.
+
+    A camera does not wait. If the run is slower, at most 60 selected frames wait for it; beyond that, those
+    whose neighbours are closest in time are dropped, so that the gaps stay even, and counted in run.json. A
+    stream that breaks is connected again for up to 60 s. The first Ctrl-C ends the capture and the run is
+    finished; the second one interrupts it. An interrupted capture is finished from what was recorded.
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
@@ -52,17 +60,20 @@ def command(
 
 
 def run_and_report(
-    source: Path, output: Path, config: Config, resume: bool, overwrite: bool, as_json: bool
+    source: str, output: Path, config: Config, resume: bool, overwrite: bool, as_json: bool
 ) -> None:
     """Reconstruct with progress, then say what came out and where it is."""
+    from da3stream.cli.interrupting import interrupt_stops_capture
     from da3stream.cli.progress_view import show_progress
     from da3stream.cli.summary import print_summary
     from da3stream.pipeline import reconstruct
+    from da3stream.source import is_live, open_source
 
+    opened = open_source(source, config) if is_live(source) else source
     try:
-        with show_progress(as_json=as_json) as progress:
+        with show_progress(as_json=as_json) as progress, interrupt_stops_capture(opened, progress):
             result = reconstruct(
-                source, output, config=config, resume=resume, overwrite=overwrite, progress=progress
+                opened, output, config=config, resume=resume, overwrite=overwrite, progress=progress
             )
     except KeyboardInterrupt:
         click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)

@@ -43,7 +43,10 @@ class Estimate:
 
 
 class Executor(Protocol):
-    """Estimates chunks beside the pipeline. What comes back does not depend on where or when it ran."""
+    """Estimates chunks beside the pipeline. What comes back does not depend on where or when it ran.
+
+    A context manager: when it is left, tasks that have not begun are dropped.
+    """
 
     capacity: int
     """Chunks that are worth handing over before the first has come back."""
@@ -51,10 +54,6 @@ class Executor(Protocol):
     def submit(self, task: EstimationTask) -> Future[Estimate]:
         """Have a chunk estimated. The future raises what the estimator raised, EstimationError if it broke
         its contract."""
-        ...
-
-    def close(self) -> None:
-        """Take no more tasks. Those that have not begun are dropped."""
         ...
 
 

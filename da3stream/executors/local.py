@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from queue import SimpleQueue
+from types import TracebackType
 
 from da3stream.estimation.base import GeometryEstimator
 from da3stream.executors.base import Estimate, EstimationTask, run_task
@@ -13,8 +14,8 @@ from da3stream.executors.base import Estimate, EstimationTask, run_task
 class LocalExecutor:
     """Runs tasks one after the other, in the order in which they were handed over.
 
-    The estimator is called from one thread only. Closing does not wait for a task that runs: after Ctrl-C
-    nobody wants its result. Its thread ends with it, or with the process.
+    The estimator is called from one thread only. Leaving waits for a task that runs, so that nobody else uses
+    the estimator meanwhile; but not after Ctrl-C: then the thread ends with its task or with the process.
     """
 
     capacity = 1
@@ -23,18 +24,25 @@ class LocalExecutor:
         self._estimator = estimator
         self._tasks: SimpleQueue[tuple[EstimationTask, Future[Estimate]] | None] = SimpleQueue()
         self._is_closed = False
-        threading.Thread(target=self._work, name="estimation", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="estimation", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_closed = True
+        self._tasks.put(None)
+        if not isinstance(error, KeyboardInterrupt):
+            self._thread.join()
 
     def submit(self, task: EstimationTask) -> Future[Estimate]:
         """See `Executor`."""
         future: Future[Estimate] = Future()
         self._tasks.put((task, future))
         return future
-
-    def close(self) -> None:
-        """See `Executor`."""
-        self._is_closed = True
-        self._tasks.put(None)
 
     def _work(self) -> None:
         while (job := self._tasks.get()) is not None:

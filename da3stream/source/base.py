@@ -14,7 +14,7 @@ class FrameSource(Protocol):
     """A source of selected frames at processing resolution, in order. Iterating again starts afresh.
 
     A source may also have `warnings: list[str]`: what was lost or repaired, complete once an iteration has
-    ended.
+    ended; and `stop()`: called from another thread when no more frames are wanted, to end what it waits for.
     """
 
     def __iter__(self) -> Iterator[Frame]:
@@ -27,6 +27,20 @@ class FrameSource(Protocol):
 
     def identity(self) -> str:
         """A string that is equal for equal content and selection; resuming compares it."""
+        ...
+
+
+@runtime_checkable
+class CapturesOnce(FrameSource, Protocol):
+    """A source whose frames come only once: they are recorded before anything is made of them."""
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether frames still come in."""
+        ...
+
+    def stop(self) -> None:
+        """End the iteration as if the source had ended. Called from any thread."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 It reads one request record from its standard input, writes records to its standard output and ends. When its
 standard input closes, the process that asked is gone, and it ends at once. It owns nothing that must be
-cleaned up, so it may be killed at any time.
+cleaned up, so it may be killed at any time. A live input arrives in the request, since its address may hold
+a password, which an argument would show to everybody; PATH is then what messages call it.
 
 Decoding, conversion and writing overlap: one thread decodes and selects, a few convert, the main thread
 writes in order. All of them let go of Python's lock while they work.
@@ -19,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from da3stream.errors import InputError, NoFramesError
+from da3stream.source.live_address import PIPE_EXAMPLE, STANDARD_INPUT_NAME, LiveAddress, Patience
 from da3stream.source.ordered_conversion import Message, OrderedConversion
 from da3stream.source.records import Kind, Record, read_record, write_record
 from da3stream.source.selection import FrameSelector, SelectionRule
@@ -34,12 +36,28 @@ def main() -> None:
     request = read_record(sys.stdin.buffer)
     if request is None:
         return
-    threading.Thread(target=_die_with_standard_input, daemon=True).start()
+    stop = threading.Event()
+    threading.Thread(target=_obey_standard_input, args=[stop], daemon=True).start()
     mode, path = sys.argv[1:]
     try:
-        _MODES[mode](VideoDecoder(path), request, output)
+        if mode == "capture":
+            _capture(request, output, stop)
+        else:
+            _MODES[mode](_opened(path, request), request, output)
     except InputError as error:
         write_record(output, Kind.ERROR, _error_fields(error))
+
+
+def _opened(path: str, request: Record) -> VideoDecoder:
+    """The decoder of a file, or of what the request names."""
+    if "address" not in request.fields:
+        return VideoDecoder(path)
+    from da3stream.source.live_capture import open_pipe, open_stream
+
+    address = LiveAddress(**request.fields["address"])
+    is_pipe = address.url.startswith("pipe:")
+    opened = open_pipe(address) if is_pipe else open_stream(address, Patience())
+    return VideoDecoder(path, container=opened)
 
 
 def _describe(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
@@ -56,18 +74,47 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     resolution = request.fields["resolution"]
 
     def convert(decoded: DecodedFrame) -> Message:
-        image = _scaler().processed_rgb(decoded.frame, decoder.orientation, resolution)
-        fields = {
-            "source_index": decoded.source_index,
-            "timestamp_s": decoded.timestamp_s,
-            "shape": image.shape,
-            "original_size": decoder.orientation.upright_size(decoded.frame.width, decoded.frame.height),
-        }
-        return Message(kind=Kind.FRAME, fields=fields, payload=image.data.cast("B"))
+        return _frame_message(decoded, decoder, resolution)
 
     if not _send_all(OrderedConversion(_selected(decoder, rule), convert), output):
         raise _no_frames(decoder)
     write_record(output, Kind.END, _end_fields(decoder))
+
+
+def _frame_message(decoded: DecodedFrame, decoder: VideoDecoder, resolution: int) -> Message:
+    image = _scaler().processed_rgb(decoded.frame, decoder.orientation, resolution)
+    fields = {
+        "source_index": decoded.source_index,
+        "timestamp_s": decoded.timestamp_s,
+        "shape": image.shape,
+        "original_size": decoder.orientation.upright_size(decoded.frame.width, decoded.frame.height),
+    }
+    return Message(kind=Kind.FRAME, fields=fields, payload=image.data.cast("B"))
+
+
+def _capture(request: Record, output: BinaryIO, stop: threading.Event) -> None:
+    """Send the selected frames of a live stream, at its pace: what the reader does not take is thinned."""
+    from da3stream.source.live_capture import BufferedCapture, LiveCapture
+
+    fields = request.fields
+    capture = LiveCapture(
+        LiveAddress(**fields["address"]), SelectionRule(**fields["rule"]), Patience(**fields["patience"])
+    )
+    messages = BufferedCapture(
+        capture, stop, lambda decoded, decoder: _frame_message(decoded, decoder, fields["resolution"])
+    )
+    sent = 0
+    for message in messages:
+        counted = {**message.fields, "counts": messages.counts()}
+        write_record(output, message.kind, counted, message.payload)
+        sent += 1
+    if not sent:
+        raise NoFramesError(
+            f"the capture of {capture.address.shown} ended before a frame was taken",
+            hint="Check --start and --end: they count seconds from the first frame.",
+        )
+    end = {**_end_fields(capture.decoder), "counts": messages.counts()}
+    write_record(output, Kind.END, {**end, "duration_s": None} if capture.is_live else end)
 
 
 def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
@@ -132,6 +179,9 @@ def _no_frames(decoder: VideoDecoder) -> NoFramesError:
         return NoFramesError(
             f"no frame of {decoder.path} could be decoded",
             got=f"{losses.broken_packets} broken packets, {losses.damaged_frames} damaged frames",
+            hint=f"An mp4 whose index is at its end cannot be piped. For example: {PIPE_EXAMPLE}"
+            if decoder.path == STANDARD_INPUT_NAME
+            else None,
         )
     return NoFramesError(
         f"the selection leaves no frame of {decoder.path}",
@@ -191,8 +241,10 @@ def _claim_standard_output() -> BinaryIO:
     return output
 
 
-def _die_with_standard_input() -> None:
-    sys.stdin.buffer.read()
+def _obey_standard_input(stop: threading.Event) -> None:
+    """Set the event when asked to stop; end with the process that asks."""
+    while read_record(sys.stdin.buffer) is not None:
+        stop.set()
     os._exit(0)
 
 

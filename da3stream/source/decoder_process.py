@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import da3stream
 from da3stream import errors
-from da3stream.source.records import Kind, Record, read_record, write_record
+from da3stream.source.records import Kind, Record, encode_record, read_record, write_record
 
 _PIPE_BYTES = 1 << 20
 _PATIENCE_S = 10.0
@@ -28,15 +28,35 @@ class DecoderProcess:
     It has a session of its own, so Ctrl-C reaches only this process, and it ends when this process does.
     """
 
-    def __init__(self, mode: str, path: Path, fields: dict[str, Any], payload: bytes = b"") -> None:
+    def __init__(
+        self,
+        mode: str,
+        path: Path | str,
+        fields: dict[str, Any],
+        payload: bytes = b"",
+        descriptor: int | None = None,
+    ) -> None:
+        """Start the process.
+
+        Args:
+            mode: what it does, see `decoder`.
+            path: of the video file; text is what messages call a live input.
+            fields: of the request.
+            payload: of the request.
+            descriptor: an open file that the process inherits under the same number.
+
+        Raises:
+            InputError: the process cannot be started.
+        """
         # A file cannot block its writer, as a pipe that nobody reads would.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "da3stream.source.decoder", mode, str(path.absolute())],
+                [sys.executable, "-m", "da3stream.source.decoder", mode, _named(path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
+                pass_fds=() if descriptor is None else (descriptor,),
                 # `-m` imports from the working directory first: that must be ours, and no folder of the user.
                 cwd=Path(da3stream.__file__).resolve().parents[1],
                 start_new_session=True,
@@ -71,6 +91,16 @@ class DecoderProcess:
         """Process id."""
         return self._process.pid
 
+    def request_stop(self) -> None:
+        """Ask for the end of a capture. From any thread, and also if the process is gone."""
+        with suppress(OSError, ValueError):  # ValueError: the pipe is closed on this side already
+            # Past the buffer, which another thread may be writing: a record this short is written at once.
+            os.write(self._stdin.fileno(), encode_record(Kind.STOP, {}))
+
+    def kill(self) -> None:
+        """End the process now; `records` ends, too."""
+        self._process.kill()
+
     def records(self) -> Iterator[Record]:
         """All records until the process ends. If a signal killed it, `death_signal` names it afterwards.
 
@@ -100,6 +130,10 @@ class DecoderProcess:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+
+def _named(path: Path | str) -> str:
+    return path if isinstance(path, str) else str(path.absolute())
 
 
 def _error_of(fields: dict[str, Any]) -> errors.InputError:

@@ -10,6 +10,7 @@ from da3stream.config import SourceConfig
 from da3stream.imaging import processing_size
 from da3stream.source.image_file import read_rgb
 from da3stream.source.image_folder import ImageFolderSource
+from da3stream.source.live import LiveSource
 from da3stream.source.opening import open_source
 from da3stream.source.video import VideoSource
 
@@ -18,7 +19,7 @@ from da3stream.source.video import VideoSource
 class InputDescription:
     """An input, without reading more than its first frame."""
 
-    kind: Literal["video", "images"]
+    kind: Literal["video", "images", "live"]
     container: str
     """FFmpeg's name of the container; for images the suffix of the first one."""
     codec: str | None
@@ -50,22 +51,22 @@ class InputDescription:
 
 
 def probe(path: str | Path, config: SourceConfig) -> InputDescription:
-    """Describe an input, and what a run with `config` would take of it.
+    """Describe an input, and what a run with `config` would take of it. A live one is connected to.
 
     Raises:
         InputError: it cannot be used; the subclass says why.
     """
     source = open_source(path, config)
-    if isinstance(source, VideoSource):
-        return _describe_video(source, config)
-    return _describe_images(source, config)
+    if isinstance(source, ImageFolderSource):
+        return _describe_images(source, config)
+    return _describe_video(source, config)
 
 
-def _describe_video(source: VideoSource, config: SourceConfig) -> InputDescription:
+def _describe_video(source: VideoSource | LiveSource, config: SourceConfig) -> InputDescription:
     video = source.describe()
     processing_width, processing_height = processing_size(video.width, video.height, config.resolution)
     return InputDescription(
-        kind="video",
+        kind="live" if isinstance(source, LiveSource) else "video",
         container=video.container,
         codec=video.codec,
         width=video.width,

@@ -20,6 +20,8 @@ class Kind(Enum):
 
     REQUEST = b"RQST"
     """To the decoder: what to do."""
+    STOP = b"STOP"
+    """To the decoder of a live stream: send what waits, and end."""
     DESCRIPTION = b"DESC"
     """The video, by its container and its first frame."""
     FRAME = b"FRAM"
@@ -46,12 +48,17 @@ def write_record(
     stream: IO[bytes], kind: Kind, fields: dict[str, Any], payload: memoryview | bytes = b""
 ) -> None:
     """Write a record; the payload is not copied."""
-    encoded = json.dumps(fields).encode("ascii")
     size_bytes = payload.nbytes if isinstance(payload, memoryview) else len(payload)
-    stream.write(_HEADER.pack(kind.value, len(encoded), size_bytes) + encoded)
+    stream.write(encode_record(kind, fields, size_bytes))
     if size_bytes:
         stream.write(payload)
     stream.flush()
+
+
+def encode_record(kind: Kind, fields: dict[str, Any], payload_bytes: int = 0) -> bytes:
+    """Header and fields of a record."""
+    encoded = json.dumps(fields).encode("ascii")
+    return _HEADER.pack(kind.value, len(encoded), payload_bytes) + encoded
 
 
 def read_record(stream: IO[bytes]) -> Record | None:

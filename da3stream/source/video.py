@@ -67,7 +67,7 @@ class VideoSource:
                 if record.kind is Kind.END:
                     self._warn(*loss_warnings(record.fields))
                 else:
-                    frame = _frame_of(record, index=0 if frame is None else frame.index + 1)
+                    frame = frame_of(record, index=0 if frame is None else frame.index + 1)
                     yield frame
             if decoder.death_signal is not None:
                 self._warn(self._death(decoder.death_signal, frame))
@@ -135,7 +135,8 @@ class VideoSource:
             )
 
 
-def _frame_of(record: Record, index: int) -> Frame:
+def frame_of(record: Record, index: int) -> Frame:
+    """The frame that a FRAME record holds."""
     fields = record.fields
     width, height = fields["original_size"]
     return Frame(

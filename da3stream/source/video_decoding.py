@@ -94,10 +94,18 @@ class VideoDecoder:
         InputNotFoundError, NotAVideoError, NoVideoStreamError: see there.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self, path: str, *, container: Any | None = None, losses: DecodingLosses | None = None
+    ) -> None:
+        """
+        Args:
+            path: of the file; if a container is given, what messages call it.
+            container: an open `av` container; default: the file is opened.
+            losses: where losses are counted; default: none so far.
+        """
         self.path = path
-        self.losses = DecodingLosses()
-        self._container = _open(path)
+        self.losses = DecodingLosses() if losses is None else losses
+        self._container = _open(path) if container is None else container
         self.stream = _video_stream(self._container, path)
         # Threads by frames where the codec can do so; PyAV's default is by slices alone.
         self.stream.thread_type = "AUTO"

@@ -70,9 +70,19 @@ def describe_video(path: Path) -> VideoDescription:
         InputError: it cannot be used; the subclass says why.
     """
     with DecoderProcess("describe", path, {}) as decoder:
-        for record in decoder.records():
-            return VideoDescription(**record.fields)
-        raise NoFramesError(
-            f"the decoder died with {decoder.death_signal} before the first frame of {path}",
-            hint="The file is damaged, or memory ran out.",
-        )
+        return description_from(decoder, str(path))
+
+
+def description_from(decoder: DecoderProcess, name: str) -> VideoDescription:
+    """What a decoder process in the mode `describe` sends. Raises the same errors.
+
+    Args:
+        decoder: the process.
+        name: of the input, for messages.
+    """
+    for record in decoder.records():
+        return VideoDescription(**record.fields)
+    raise NoFramesError(
+        f"the decoder died with {decoder.death_signal} before the first frame of {name}",
+        hint="The file is damaged, or memory ran out.",
+    )

@@ -7,6 +7,7 @@ damaged line before the end is an error.
 from __future__ import annotations
 
 import json
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,11 +25,13 @@ class Journal:
 
     def __init__(self, files: RunFiles) -> None:
         self._files = files
+        self._turn = threading.Lock()
 
     def append(self, event: str, **fields: Any) -> None:
-        """Append one event durably."""
+        """Append one event durably. From any thread: capturing goes on while chunks are stored."""
         payload = json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False).encode()
-        self._files.append(JOURNAL, b"%08x %s\n" % (zlib.crc32(payload), payload))
+        with self._turn:
+            self._files.append(JOURNAL, b"%08x %s\n" % (zlib.crc32(payload), payload))
 
     def read(self) -> Iterator[Event]:
         """All events in order.

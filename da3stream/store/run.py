@@ -28,6 +28,7 @@ from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
 from da3stream.store.places import PLACE_EVENTS, PLACE_FOLDERS, StoredPlaces
+from da3stream.store.recording import RECORDED, RECORDING_EVENTS, StoredRecording
 from da3stream.store.records import (
     ChunkRecord,
     EndOfStream,
@@ -52,7 +53,7 @@ from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 MANIFEST = "run.json"
 TRAJECTORY = "trajectory.safetensors"
-OWN_FOLDERS = ("submaps", "frames", "full_depth", *PLACE_FOLDERS)
+OWN_FOLDERS = ("submaps", "frames", "full_depth", RECORDED, *PLACE_FOLDERS)
 
 
 class Run(StoredPlaces):
@@ -74,6 +75,8 @@ class Run(StoredPlaces):
         self.end_of_stream: EndOfStream | None = None
         self.outputs: set[str] = set()
         self._owner: dict[int, int] = {}
+        self.recording = StoredRecording(files, self._journal)
+        """The frames of an input that comes only once."""
         for event in self._journal.read():
             self._replay(event)
 
@@ -375,6 +378,8 @@ class Run(StoredPlaces):
                 self.outputs.add(event["path"])
             case name if name in PLACE_EVENTS:
                 self.replay_places(event)
+            case name if name in RECORDING_EVENTS:
+                self.recording.replay(event)
             case other:
                 raise RunCorruptError(f"{self.root / JOURNAL} holds the unknown event {other!r}")
 

@@ -51,51 +51,65 @@ def task(frame: int) -> EstimationTask:
 
 def test_tasks_run_in_order_and_in_one_thread() -> None:
     estimator = Recording()
-    executor = LocalExecutor(estimator)
-    futures = [executor.submit(task(frame)) for frame in range(5)]
-    assert [future.result(60).prediction.depth[0, 0, 0] for future in futures] == [1, 2, 3, 4, 5]
+    with LocalExecutor(estimator) as executor:
+        futures = [executor.submit(task(frame)) for frame in range(5)]
+        assert [future.result(60).prediction.depth[0, 0, 0] for future in futures] == [1, 2, 3, 4, 5]
     assert estimator.frames == [0, 1, 2, 3, 4]
     assert len(set(estimator.threads)) == 1
     assert estimator.threads[0] is not threading.current_thread()
     assert futures[0].result().seconds >= 0
     assert futures[0].result().execution is None
-    executor.close()
 
 
 def test_errors_come_out_of_the_future_and_end_nothing() -> None:
-    executor = LocalExecutor(Recording())
-    failed, broken, fine = (executor.submit(task(frame)) for frame in (13, 14, 15))
-    with pytest.raises(EstimationError, match="unlucky"):
-        failed.result(60)
-    with pytest.raises(EstimationError, match="2 depth maps for 1 frames"):
-        broken.result(60)
-    assert fine.result(60).prediction.depth[0, 0, 0] == 16
-    executor.close()
+    with LocalExecutor(Recording()) as executor:
+        failed, broken, fine = (executor.submit(task(frame)) for frame in (13, 14, 15))
+        with pytest.raises(EstimationError, match="unlucky"):
+            failed.result(60)
+        with pytest.raises(EstimationError, match="2 depth maps for 1 frames"):
+            broken.result(60)
+        assert fine.result(60).prediction.depth[0, 0, 0] == 16
 
 
 def test_cancelled_tasks_do_not_run() -> None:
     estimator = Recording()
     estimator.gate.clear()
-    executor = LocalExecutor(estimator)
-    futures = [executor.submit(task(frame)) for frame in range(3)]
-    assert estimator.begun.wait(60)
-    assert futures[1].cancel()
-    estimator.gate.set()
-    futures[2].result(60)
+    with LocalExecutor(estimator) as executor:
+        futures = [executor.submit(task(frame)) for frame in range(3)]
+        assert estimator.begun.wait(60)
+        assert futures[1].cancel()
+        estimator.gate.set()
+        futures[2].result(60)
     assert estimator.frames == [0, 2]
-    executor.close()
 
 
-def test_closing_drops_what_has_not_begun_and_does_not_wait() -> None:
+def test_leaving_drops_what_has_not_begun_and_waits_for_what_has() -> None:
     estimator = Recording()
     estimator.gate.clear()
-    executor = LocalExecutor(estimator)
-    running, waiting = executor.submit(task(0)), executor.submit(task(1))
-    assert estimator.begun.wait(60)
-    executor.close()
-    assert not running.done()
-    estimator.gate.set()
-    running.result(60)
-    estimator.threads[0].join(60)
+    with LocalExecutor(estimator) as executor:
+        running, waiting = executor.submit(task(0)), executor.submit(task(1))
+        assert estimator.begun.wait(60)
+        threading.Timer(0.05, estimator.gate.set).start()
+    assert running.done()
     assert waiting.cancelled()
     assert not estimator.threads[0].is_alive()
+
+
+def interrupted(estimator: Recording, futures: list[Any]) -> None:
+    with LocalExecutor(estimator) as executor:
+        futures += [executor.submit(task(0)), executor.submit(task(1))]
+        assert estimator.begun.wait(60)
+        raise KeyboardInterrupt
+
+
+def test_after_ctrl_c_nobody_waits() -> None:
+    estimator = Recording()
+    estimator.gate.clear()
+    futures: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(estimator, futures)
+    assert not futures[0].done()
+    estimator.gate.set()
+    estimator.threads[0].join(60)
+    assert estimator.frames == [0]
+    assert futures[1].cancelled()

@@ -192,16 +192,20 @@ def resumed_until_done(once: Callable[[], object], most: int) -> int:
     raise AssertionError(f"not done after {most} runs")
 
 
+LIFE = 4
+"""Estimates; one more than may be lost with a run."""
+
+
 def test_killed_at_every_estimate_it_comes_out_the_same(
     tmp_path: Path, whole: tuple[Path, CountingEstimator, da3stream.Result], world: SimulatedWorld
 ) -> None:
-    """Each run makes one chunk, and is killed at the next."""
+    """A run whose life ends again and again with an estimate. Two chunks may be under way beside a bridge."""
     made: list[tuple[int, ...]] = []
     killed = resumed_until_done(
-        lambda: run(world, tmp_path, MortalEstimator(world, 1, made), resume=True), most=100
+        lambda: run(world, tmp_path, MortalEstimator(world, LIFE, made), resume=True), most=100
     )
-    assert made == whole[1].chunks, "none twice, and in the same order"
-    assert killed == len(made) - 1
+    assert killed >= len(whole[1].chunks) // LIFE - 1
+    assert set(made) == set(whole[1].chunks)
     assert outputs_of(tmp_path) == outputs_of(whole[0])
 
 
@@ -245,7 +249,7 @@ def test_killed_at_every_line_of_the_journal_it_comes_out_the_same(
 
     resumed_until_done(once, most=200)
     assert {"edges", "loop"} <= set(killer.killed)
-    assert len(estimator.chunks) == len(whole[1].chunks) + killer.killed["chunk"], "only for lack of a line"
+    assert set(estimator.chunks) == set(whole[1].chunks)
     assert outputs_of(tmp_path) == outputs_of(whole[0])
 
 
@@ -282,10 +286,10 @@ def test_killed_at_every_estimate_while_the_vocabulary_is_learnt(
     run(world, tmp_path / "whole", estimator, **options)
     assert manifest_of(tmp_path / "whole")["loops"] >= 1
     resumed_until_done(
-        lambda: run(world, tmp_path / "parts", MortalEstimator(world, 1, made), resume=True, **options),
+        lambda: run(world, tmp_path / "parts", MortalEstimator(world, LIFE, made), resume=True, **options),
         most=100,
     )
-    assert made == estimator.chunks
+    assert set(made) == set(estimator.chunks)
     assert outputs_of(tmp_path / "parts") == outputs_of(tmp_path / "whole")
 
 
@@ -389,9 +393,7 @@ def test_updates_give_the_final_trajectory_and_a_loop_corrects_at_once(
         progress=lambda step: closed.append(step.message) if "closed" in (step.message or "") else None,
     )
     loops_before = 0
-    for number, update in enumerate(updates):
-        if number == 0:
-            assert source.given == SIZE
+    for update in updates:
         if len(closed) > loops_before and not source.ended:
             old = [frame for frame in update.corrections if frame < LAP // 2]
             moved = [float(np.abs(poses[frame] - update.corrections[frame]).max()) for frame in old]
@@ -506,13 +508,13 @@ def test_coarse_nonsense_is_refused_and_switched_off_and_a_resumed_run_agrees(
     without = run(world, tmp_path / "without", config=bridged(coarse=0))
     assert np.array_equal(result.trajectory.world_from_cam, without.trajectory.world_from_cam)
 
-    made = 0
+    made: set[tuple[int, ...]] = set()
     for stop_after in (6, 4, 100):
         again = WildEstimator(world, level=1.0, fail_at=stop_after)
         with contextlib.suppress(KeyboardInterrupt):
             run(world, tmp_path / "parts", again, config=config, resume=True)
-        made += len(again.chunks)
-    assert made == len(estimator.chunks)
+        made.update(again.chunks)
+    assert made == set(estimator.chunks)
     assert outputs_of(tmp_path / "parts") == outputs_of(tmp_path / "whole")
 
 
