@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -11,6 +12,25 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from da3stream.config import Config
+
+GREATEST_PORT = 65535
+
+
+def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    match = re.fullmatch(r"tcp://[^\s:/]+:(\d{1,5})", value or "")
+    if value is not None and not (match and 0 < int(match[1]) <= GREATEST_PORT):
+        raise click.BadParameter(f"{value!r} is no address like tcp://127.0.0.1:5555")
+    return value
+
+
+publish_option = click.option(
+    "--publish",
+    metavar="tcp://HOST:PORT",
+    callback=_address,
+    help="Send poses, corrections and points as they come to whoever connects there (ZeroMQ, msgpack; needs "
+    "`pip install 'da3stream[publish]'`). No password, no encryption: take 127.0.0.1 unless the network is "
+    "yours.",
+)
 
 METAVARS = {
     "intrinsics": "FX,FY,CX,CY",

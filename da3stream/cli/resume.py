@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from da3stream.cli.options import publish_option
+
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@publish_option
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
-def command(run_directory: Path, as_json: bool) -> None:
+def command(run_directory: Path, publish: str | None, as_json: bool) -> None:
     """Continue an interrupted run with the input and options that it was started with."""
     from da3stream.cli.run import run_and_report
     from da3stream.config import load_config
@@ -24,4 +27,4 @@ def command(run_directory: Path, as_json: bool) -> None:
             hint="Call da3stream.reconstruct(..., resume=True).",
         )
     config = load_config(None, manifest["config"])
-    run_and_report(manifest["input"], run_directory, config, True, False, as_json)
+    run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish)

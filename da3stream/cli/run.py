@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from da3stream.cli.options import config_options, overrides_of
+from da3stream.cli.options import config_options, overrides_of, publish_option
 from da3stream.config import Config, load_config, preset_names
+
+if TYPE_CHECKING:
+    from da3stream.progress import ProgressCallback
+    from da3stream.result import Result
+    from da3stream.source.base import FrameSource
 
 
 @click.command(context_settings={"show_default": True})
@@ -25,6 +30,7 @@ from da3stream.config import Config, load_config, preset_names
 @config_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
 @click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
+@publish_option
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
     source: str,
@@ -32,6 +38,7 @@ def command(
     config_file: str | None,
     resume: bool,
     overwrite: bool,
+    publish: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -56,11 +63,17 @@ def command(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     config = load_config(config_file, overrides_of(options))
-    run_and_report(source, output, config, resume, overwrite, as_json)
+    run_and_report(source, output, config, resume, overwrite, as_json, publish)
 
 
 def run_and_report(
-    source: str, output: Path, config: Config, resume: bool, overwrite: bool, as_json: bool
+    source: str,
+    output: Path,
+    config: Config,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    publish: str | None = None,
 ) -> None:
     """Reconstruct with progress, then say what came out and where it is."""
     from da3stream.cli.interrupting import interrupt_stops_capture
@@ -72,10 +85,39 @@ def run_and_report(
     opened = open_source(source, config) if is_live(source) else source
     try:
         with show_progress(as_json=as_json) as progress, interrupt_stops_capture(opened, progress):
-            result = reconstruct(
-                opened, output, config=config, resume=resume, overwrite=overwrite, progress=progress
-            )
+            if publish is None:
+                result = reconstruct(
+                    opened, output, config=config, resume=resume, overwrite=overwrite, progress=progress
+                )
+            else:
+                result = _publish(publish, opened, output, config, resume, overwrite, progress)
     except KeyboardInterrupt:
         click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)
         raise
     print_summary(result, as_json=as_json)
+
+
+def _publish(
+    address: str,
+    source: str | FrameSource,
+    output: Path,
+    config: Config,
+    resume: bool,
+    overwrite: bool,
+    progress: ProgressCallback,
+) -> Result:
+    """Reconstruct, and send every update to whoever listens."""
+    from da3stream.pipeline import reconstruct, stream
+    from da3stream.progress import Progress
+    from da3stream.publishing import Publisher
+    from da3stream.store import read_manifest
+
+    with Publisher(address) as publisher:
+        progress(Progress(stage="start", message=f"publishing at {address}"))
+        publisher.start(config.model_dump(mode="json"))
+        for update in stream(
+            source, output, config=config, resume=resume, overwrite=overwrite, progress=progress
+        ):
+            publisher.update(update)
+        publisher.end("finished", is_metric=read_manifest(output)["is_metric"])
+    return reconstruct(source, output, config=config, resume=True)  # it has finished: this reads the result

@@ -88,9 +88,12 @@ class SourceConfig(_Section):
     )
     every: int | None = Field(None, ge=1, description="Take every N-th frame.")
     max_frames: int | None = Field(None, ge=1, description="Stop after this many selected frames.")
-    select: Literal["auto", "all"] = Field(
+    select: Literal["auto", "all", "motion"] = Field(
         "auto",
-        description="auto: all images of a folder, at most 10 frames a second of a video. all: every frame.",
+        description="all: every frame. motion: a frame once the picture has moved by 1 % of its longer side "
+        "since the last one taken; drops standing still, keeps turns. auto: all images of a folder; at most "
+        "10 frames a second of a video, and by motion where these would be more than 3,000. --fps and "
+        "--every come first; with auto, they alone decide.",
     )
     resolution: int = Field(
         504,

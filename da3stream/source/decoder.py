@@ -23,11 +23,12 @@ from da3stream.errors import InputError, NoFramesError
 from da3stream.source.live_address import PIPE_EXAMPLE, STANDARD_INPUT_NAME, LiveAddress, Patience
 from da3stream.source.ordered_conversion import Message, OrderedConversion
 from da3stream.source.records import Kind, Record, read_record, write_record
-from da3stream.source.selection import FrameSelector, SelectionRule
+from da3stream.source.selection import SelectionRule, select
 from da3stream.source.video_decoding import DecodedFrame, VideoDecoder
 
 if TYPE_CHECKING:
     from da3stream.source.frame_scaling import FrameScaler
+    from da3stream.source.motion import MotionFilter
 
 
 def main() -> None:
@@ -72,13 +73,22 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     """Send the selected frames at processing size."""
     rule = SelectionRule(**request.fields["rule"])
     resolution = request.fields["resolution"]
+    motion = None if rule.motion is None else _motion_filter(rule.motion)
 
     def convert(decoded: DecodedFrame) -> Message:
         return _frame_message(decoded, decoder, resolution)
 
-    if not _send_all(OrderedConversion(_selected(decoder, rule), convert), output):
+    selected = select(decoder, rule, elapsed_s=lambda decoded: decoded.elapsed_s, motion=motion)
+    if not _send_all(OrderedConversion(selected, convert), output):
         raise _no_frames(decoder)
-    write_record(output, Kind.END, _end_fields(decoder))
+    counts = None if motion is None else {"kept": motion.kept, "offered": motion.offered}
+    write_record(output, Kind.END, {**_end_fields(decoder), "motion": counts})
+
+
+def _motion_filter(threshold: float) -> MotionFilter[DecodedFrame]:
+    from da3stream.source.motion import MotionFilter
+
+    return MotionFilter(threshold, lambda decoded: _scaler().grey(decoded.frame))
 
 
 def _frame_message(decoded: DecodedFrame, decoder: VideoDecoder, resolution: int) -> Message:
@@ -144,15 +154,6 @@ _MODES: dict[str, Callable[[VideoDecoder, Record, BinaryIO], None]] = {
     "frames": _send_frames,
     "originals": _send_originals,
 }
-
-
-def _selected(decoder: VideoDecoder, rule: SelectionRule) -> Iterator[DecodedFrame]:
-    selector = FrameSelector(rule)
-    for decoded in decoder:
-        if selector.take(decoded.elapsed_s):
-            yield decoded
-        if selector.is_finished:
-            return
 
 
 def _numbered(decoder: VideoDecoder, numbers: set[int]) -> Iterator[DecodedFrame]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from da3stream.errors import InputError
 from da3stream.imaging import bounded_size, resize_for_processing, resize_to_patches
+from da3stream.source.motion import grey_size
 from da3stream.source.orientation import Orientation
 
 JPEG_QUALITY = 95
@@ -45,6 +46,7 @@ class FrameScaler(threading.local):
     def __init__(self) -> None:
         self._converter = VideoReformatter()
         self._shrinkers = tuple(VideoReformatter() for _ in range(3))
+        self._grey_shrinker = VideoReformatter()
         self._channels = tuple(np.empty((0, 0), np.uint8) for _ in range(3))
 
     def processed_rgb(self, frame: Any, orientation: Orientation, resolution: int) -> NDArray[np.uint8]:
@@ -56,6 +58,14 @@ class FrameScaler(threading.local):
         if _CAN_ROUND and width < frame.width and height < frame.height:
             return orientation.upright(resize_to_patches(self._shrunk(frame, width, height)))
         return orientation.upright(resize_for_processing(self._packed(frame, "rgb24"), resolution))
+
+    def grey(self, frame: Any) -> NDArray[np.uint8]:
+        """Grey image (h, w) of an `av.VideoFrame`, as stored (not turned), in the size of `grey_size`."""
+        width, height = grey_size(frame.width, frame.height)
+        shrunk = self._grey_shrinker.reformat(
+            frame, width, height, format="gray", interpolation=_AREA or Interpolation.AREA, threads=1
+        )
+        return np.ascontiguousarray(_view(shrunk, channels=1)[..., 0])
 
     def encoded_jpeg(self, frame: Any, orientation: Orientation) -> bytes:
         """Upright JPEG at the size of the video of an `av.VideoFrame`."""

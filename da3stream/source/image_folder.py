@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from da3stream.config import SourceConfig
 from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError
@@ -17,7 +21,7 @@ from da3stream.source.base import OriginalImage
 from da3stream.source.capture_times import capture_times_s
 from da3stream.source.fingerprint import content_fingerprint, identity_string
 from da3stream.source.image_file import IMAGE_SUFFIXES, is_image_file, published_image, read_rgb
-from da3stream.source.selection import FrameSelector, SelectionRule, image_rule
+from da3stream.source.selection import SelectionRule, image_rule, motion_summary, select
 
 _FINGERPRINT_EDGE_BYTES = 1 << 14
 
@@ -31,6 +35,9 @@ class ListedImage:
     timestamp_s: float
     """Capture time in seconds since 1970, or seconds made from the index."""
     path: Path
+
+
+_ReadImage = tuple[ListedImage, NDArray[np.uint8]]
 
 
 class ImageFolderSource:
@@ -51,7 +58,7 @@ class ImageFolderSource:
         """
         self.path = Path(path)
         self.warnings: list[str] = []
-        """Nothing is ever repaired here; for symmetry with videos."""
+        """How many images motion left out, once an iteration has ended; nothing is ever repaired."""
         self._paths = _image_paths(self.path)
         self._config = config
 
@@ -74,14 +81,15 @@ class ImageFolderSource:
         return image_rule(self._config, has_times=not self.timestamps_are_synthetic)
 
     def selected(self) -> list[ListedImage]:
-        """The images that are taken; none of them is read.
+        """The images that are taken, or offered to the selection by motion; none of them is read.
 
         Raises:
             NoFramesError: the selection leaves nothing.
         """
-        images = self.listed()
-        selector = FrameSelector(self.rule)
-        taken = [image for image in images if selector.take(image.timestamp_s - images[0].timestamp_s)]
+        images, rule = self.listed(), self.rule
+        if rule.motion is not None:
+            rule = replace(rule, motion=None, max_frames=None)
+        taken = list(select(images, rule, elapsed_s=lambda it: it.timestamp_s - images[0].timestamp_s))
         if not taken:
             raise NoFramesError(
                 f"the selection leaves no image of {self.path}",
@@ -107,25 +115,44 @@ class ImageFolderSource:
             MixedImageSizesError: an image has another size than the first one.
             NoFramesError, ConfigError: see `selected`.
         """
-        first: tuple[Path, tuple[int, int]] | None = None
-        for index, listed in enumerate(self.selected()):
-            image = read_rgb(listed.path)
-            size = (image.shape[1], image.shape[0])
-            first = first or (listed.path, size)
-            if size != first[1]:
-                raise _mixed_sizes(first[0], first[1], listed.path, size)
+        self.warnings.clear()
+        for index, (listed, image) in enumerate(self._taken()):
             yield Frame(
                 index=index,
                 source_index=listed.source_index,
                 timestamp_s=listed.timestamp_s,
                 image=resize_for_processing(image, self._config.resolution),
                 name=listed.path.name,
-                original_size=size,
+                original_size=(image.shape[1], image.shape[0]),
             )
 
+    def _taken(self) -> Iterator[_ReadImage]:
+        """The selected images, read."""
+        threshold = self.rule.motion
+        if threshold is None:
+            yield from self._read()
+            return
+        from da3stream.source.motion import MotionFilter, grey_image
+
+        motion = MotionFilter[_ReadImage](threshold, lambda read: grey_image(read[1]))
+        yield from islice(motion(self._read()), self.rule.max_frames)
+        self.warnings += motion_summary(kept=motion.kept, offered=motion.offered)
+
+    def _read(self) -> Iterator[_ReadImage]:
+        """The images of `selected` and their pixels, (H, W, 3) uint8 RGB."""
+        first: tuple[Path, tuple[int, int]] | None = None
+        for listed in self.selected():
+            image = read_rgb(listed.path)
+            size = (image.shape[1], image.shape[0])
+            first = first or (listed.path, size)
+            if size != first[1]:
+                raise _mixed_sizes(first[0], first[1], listed.path, size)
+            yield listed, image
+
     def size_hint(self) -> int:
-        """Number of selected images. Raises what `selected` raises."""
-        return len(self.selected())
+        """Number of selected images; if motion selects, at most so many. Raises what `selected` raises."""
+        offered = len(self.selected())
+        return min(offered, self.rule.max_frames or offered)
 
     def identity(self) -> str:
         """Names and contents (see `content_fingerprint`) of all images, and the selection."""

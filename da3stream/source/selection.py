@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 from da3stream.errors import ConfigError
 
@@ -13,6 +15,12 @@ if TYPE_CHECKING:  # the decoder process uses this file too, and need not wait f
 
 AUTO_VIDEO_FPS = 10.0
 """`select=auto` takes at most this many frames a second of a video."""
+LONG_VIDEO_FRAMES = 3000
+"""Where that would be more frames than this, `select=auto` takes those that show motion."""
+MOTION = 0.01
+"""Median optical flow between frames taken by motion, as a share of the longer side of the image: 5 pixels of
+504. A drive (KITTI, 10 frames/s) has more from frame to frame; so has, at that rate, a turn of 6 degrees a
+second under a field of view of 60 degrees."""
 
 EARLY_S = 0.001
 EARLY_SHARE = 0.05
@@ -20,6 +28,8 @@ EARLY_SHARE = 0.05
 of the interval. Containers round times, Matroska to milliseconds: at 29.97 frames/s every third frame would
 otherwise come a third of a millisecond "too early" and fall out of a selection with fps = 29.97.
 """
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +44,17 @@ class SelectionRule:
     """Take at most this many frames a second; None: no limit."""
     every: int = 1
     """Take every N-th of the frames between start and end."""
+    motion: float | None = None
+    """Of these, take a frame once the median optical flow since the last one taken reaches this share of the
+    longer side of the image (see `motion.MotionFilter`); None: take all of them."""
     max_frames: int | None = None
     """Stop after this many."""
 
     def estimate(self, *, frames: int, duration_s: float) -> int:
-        """How many frames will be taken of `frames` frames that are evenly spread over `duration_s`."""
+        """How many frames will be taken of `frames` frames that are evenly spread over `duration_s`.
+
+        At most so many, if they are selected by motion.
+        """
         if frames <= 0 or duration_s <= 0:
             return 0
         stop_s = duration_s if self.end_s is None else min(self.end_s, duration_s)
@@ -50,12 +66,19 @@ class SelectionRule:
         return taken if self.max_frames is None else min(taken, self.max_frames)
 
 
-def video_rule(config: SourceConfig) -> SelectionRule:
-    """The rule for a video: `fps` and `every` override `select`."""
-    fps = config.fps
-    if fps is None and config.every is None and config.select == "auto":
-        fps = AUTO_VIDEO_FPS
-    return replace(_common_rule(config), fps=fps)
+def video_rule(config: SourceConfig, estimate: Callable[[SelectionRule], int | None]) -> SelectionRule:
+    """The rule for a video: `fps` and `every` override `select=auto`.
+
+    `estimate` tells how many frames a rule takes of the video, None if that is not known; it is asked only
+    if the answer matters.
+    """
+    rule = replace(_common_rule(config), fps=config.fps)
+    if config.select != "auto" or config.fps is not None or config.every is not None:
+        return rule
+    rule = replace(rule, fps=AUTO_VIDEO_FPS)
+    offered = estimate(replace(rule, max_frames=None))
+    is_long = offered is not None and min(offered, config.max_frames or offered) > LONG_VIDEO_FRAMES
+    return replace(rule, motion=MOTION if is_long else None)
 
 
 def image_rule(config: SourceConfig, *, has_times: bool) -> SelectionRule:
@@ -78,12 +101,54 @@ def image_rule(config: SourceConfig, *, has_times: bool) -> SelectionRule:
 
 def _common_rule(config: SourceConfig) -> SelectionRule:
     return SelectionRule(
-        start_s=config.start, end_s=config.end, every=config.every or 1, max_frames=config.max_frames
+        start_s=config.start,
+        end_s=config.end,
+        every=config.every or 1,
+        motion=MOTION if config.select == "motion" else None,
+        max_frames=config.max_frames,
     )
 
 
+def select(
+    frames: Iterable[Item],
+    rule: SelectionRule,
+    *,
+    elapsed_s: Callable[[Item], float],
+    motion: Callable[[Iterable[Item]], Iterator[Item]] | None = None,
+) -> Iterator[Item]:
+    """The frames that a rule takes.
+
+    Args:
+        frames: in order of time; they are asked for as long as one of them may be taken.
+        rule: which ones.
+        elapsed_s: gives the time of a frame, in seconds since the first one.
+        motion: drops those without motion; needed if the rule asks for it.
+    """
+    if rule.motion is None:
+        return _by_time(frames, rule, elapsed_s)
+    assert motion is not None, "the rule asks for motion"
+    return islice(motion(_by_time(frames, replace(rule, max_frames=None), elapsed_s)), rule.max_frames)
+
+
+def _by_time(
+    frames: Iterable[Item], rule: SelectionRule, elapsed_s: Callable[[Item], float]
+) -> Iterator[Item]:
+    selector = FrameSelector(rule)
+    for frame in frames:
+        if selector.take(elapsed_s(frame)):
+            yield frame
+        if selector.is_finished:
+            return
+
+
+def motion_summary(*, kept: int, offered: int) -> Iterator[str]:
+    """A sentence about what was left out by motion, if anything was."""
+    if kept < offered:
+        yield f"selected {kept} of {offered} frames by motion (--select all takes all of them)"
+
+
 class FrameSelector:
-    """Applies a rule to frames that come in order of time.
+    """Applies a rule, but for motion, to frames that come in order of time.
 
     With `fps` a frame is taken when its time reaches the next multiple of 1 / fps after the first frame
     taken. The multiples are those of one fixed grid, so rounding never adds up; no frame is taken twice, and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from da3stream.source.base import OriginalImage
 from da3stream.source.decoder_process import DecoderProcess
 from da3stream.source.fingerprint import content_fingerprint, identity_string
 from da3stream.source.records import Kind, Record
-from da3stream.source.selection import video_rule
+from da3stream.source.selection import SelectionRule, motion_summary, video_rule
 from da3stream.source.video_description import VideoDescription, describe_video
 from da3stream.source.video_losses import loss_warnings
 
@@ -46,9 +47,16 @@ class VideoSource:
             raise InputNotFoundError(f"there is no file {self.path}")
         self.warnings: list[str] = []
         """What was lost or repaired; complete once an iteration has ended."""
-        self._rule = video_rule(config)
-        self._resolution = config.resolution
+        self._config = config
         self._description: VideoDescription | None = None
+
+    @cached_property
+    def rule(self) -> SelectionRule:
+        """The selection with its defaults resolved; for that `select=auto` describes the video.
+
+        Raises what `describe` raises.
+        """
+        return video_rule(self._config, lambda rule: self.describe().estimate_selected(rule))
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the selected frames.
@@ -60,12 +68,13 @@ class VideoSource:
             InputError: the decoder process failed.
         """
         self.warnings.clear()
-        request = {"rule": asdict(self._rule), "resolution": self._resolution}
+        request = {"rule": asdict(self.rule), "resolution": self._config.resolution}
         frame: Frame | None = None
         with DecoderProcess("frames", self.path, request) as decoder:
             for record in decoder.records():
                 if record.kind is Kind.END:
                     self._warn(*loss_warnings(record.fields))
+                    self.warnings += motion_summary(**record.fields["motion"]) if self.rule.motion else ()
                 else:
                     frame = frame_of(record, index=0 if frame is None else frame.index + 1)
                     yield frame
@@ -96,13 +105,19 @@ class VideoSource:
         return self._description
 
     def size_hint(self) -> int | None:
-        """Estimated number of selected frames, by what the container says. Raises what `iter` raises."""
-        return self.describe().estimate_selected(self._rule)
+        """Estimated number of selected frames, by what the container says; if motion selects, the most.
+
+        Raises what `iter` raises.
+        """
+        return self.describe().estimate_selected(self.rule)
 
     def identity(self) -> str:
-        """Content (see `content_fingerprint`) and selection."""
+        """Content (see `content_fingerprint`) and selection. Raises what `rule` raises."""
         return identity_string(
-            "video", content_fingerprint(self.path), selection=asdict(self._rule), resolution=self._resolution
+            "video",
+            content_fingerprint(self.path),
+            selection=asdict(self.rule),
+            resolution=self._config.resolution,
         )
 
     def originals(self, source_indices: Iterable[int]) -> Iterator[OriginalImage]:

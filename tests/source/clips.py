@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,12 +36,18 @@ def encode_video(
     pixel_format: str = "yuv420p",
     gop: int = 10,
     b_frames: int = 2,
+    pictures: Sequence[int] | None = None,
     **container_options: str,
 ) -> Path:
-    """Write an H.264 file of `picture(0), picture(1), ...`; the container follows from the suffix."""
-    moments_ms = (
-        [round(1000 * index / FPS) for index in range(frames)] if times_ms is None else list(times_ms)
-    )
+    """Write an H.264 file of `picture(0), picture(1), ...`; the container follows from the suffix.
+
+    `pictures` are the indices to write instead.
+    """
+    shown = range(frames) if pictures is None else pictures
+    moments_ms = [round(1000 * index / FPS) for index in range(len(shown))]
+    if times_ms is not None:
+        moments_ms = list(times_ms)
+        shown = range(len(moments_ms))
     with av.open(str(path), "w", options=container_options) as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
@@ -49,7 +55,7 @@ def encode_video(
         stream.options = {"preset": "ultrafast", "g": str(gop), "bf": str(b_frames), "sc_threshold": "0"}
         if rotation_deg is not None:
             stream.set_display_rotation(rotation_deg)
-        for index, moment_ms in enumerate(moments_ms):
+        for index, moment_ms in zip(shown, moments_ms, strict=True):
             frame = av.VideoFrame.from_ndarray(picture(index, *size), "rgb24")
             frame.pts, frame.time_base = moment_ms, TIME_BASE
             container.mux(stream.encode(frame))

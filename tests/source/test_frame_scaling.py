@@ -8,6 +8,7 @@ import pytest
 
 from da3stream.imaging import resize_for_processing
 from da3stream.source.frame_scaling import FrameScaler
+from da3stream.source.motion import grey_image
 from da3stream.source.orientation import Orientation
 
 from .clips import picture
@@ -61,3 +62,11 @@ def test_one_scaler_follows_a_change_of_size() -> None:
     for size in ((640, 360), (800, 600), (640, 360)):
         frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 200, np.uint8), "rgb24")
         assert (scaler.processed_rgb(frame, Orientation(), 280) == 200).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv420p10le", "gray", "nv12", "rgb24"])
+def test_the_grey_image_is_that_of_an_rgb_picture(pixel_format: str) -> None:
+    frame = av.VideoFrame.from_ndarray(picture(3, 1270, 714), "rgb24").reformat(format=pixel_format)
+    grey, expected = FrameScaler().grey(frame), grey_image(frame.to_ndarray(format="rgb24"))
+    assert grey.shape == expected.shape == (108, 192)
+    assert np.abs(grey.astype(int) - expected).max() <= 3

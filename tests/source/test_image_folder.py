@@ -232,3 +232,18 @@ def test_identity_depends_on_names_contents_and_selection(tmp_path: Path) -> Non
     assert renamed != identity
     write(tmp_path / "3.png", picture(9))
     assert ImageFolderSource(tmp_path, CONFIG).identity() != renamed
+
+
+def test_motion_drops_repeated_images_and_says_so(tmp_path: Path) -> None:
+    for index, number in enumerate([0, 4, 8, 8, 8, 8, 12, 16]):
+        write(tmp_path / f"{index}.png", picture(number))
+    source = ImageFolderSource(tmp_path, SourceConfig(select="motion", resolution=84))
+    assert source.size_hint() == 8
+    for _ in range(2):
+        assert [(f.index, f.source_index) for f in source] == [(0, 0), (1, 1), (2, 2), (3, 6), (4, 7)]
+        (said,) = source.warnings
+        assert said.startswith("selected 5 of 8 frames by motion")
+    assert source.identity() != ImageFolderSource(tmp_path, CONFIG).identity()
+    limited = ImageFolderSource(tmp_path, SourceConfig(select="motion", max_frames=4, resolution=84))
+    assert [frame.source_index for frame in limited] == [0, 1, 2, 6]
+    assert limited.size_hint() == 4

@@ -58,3 +58,20 @@ def test_a_folder_of_wide_images() -> None:
     np.testing.assert_array_equal(frames[2].image, resize_for_processing(read_rgb(path), 504))
     (original,) = source.originals([2])
     assert original.data == path.read_bytes()
+
+
+@pytest.mark.skipif(not ROBOT.is_file(), reason=f"{ROBOT} is missing")
+def test_a_slow_video_is_thinned_by_motion_the_same_each_time() -> None:
+    source = open_source(ROBOT, SourceConfig(select="motion"))
+    first, second = ([frame.source_index for frame in source] for _ in range(2))
+    assert first == second
+    assert 10 <= len(first) <= 20
+    assert (first[0], first[-1]) == (0, 173)
+    assert source.warnings == [
+        f"selected {len(first)} of 174 frames by motion (--select all takes all of them)"
+    ]
+
+
+@pytest.mark.skipif(not KITTI.is_dir(), reason=f"{KITTI} is missing")
+def test_a_drive_is_taken_whole_by_motion() -> None:
+    assert len(list(open_source(KITTI / "image_l", SourceConfig(select="motion", resolution=84)))) == 51

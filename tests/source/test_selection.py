@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import pytest
@@ -14,11 +15,14 @@ from da3stream.errors import ConfigError
 from da3stream.source.selection import (
     EARLY_S,
     EARLY_SHARE,
+    LONG_VIDEO_FRAMES,
+    MOTION,
     FrameSelector,
     SelectionRule,
     image_rule,
     video_rule,
 )
+from da3stream.source.selection import select as select_frames
 
 
 def select(times_s: list[float], **rule: float) -> list[int]:
@@ -95,13 +99,55 @@ def test_max_frames_and_end_finish_the_selection() -> None:
 
 
 def test_defaults_of_videos_and_images() -> None:
-    assert video_rule(SourceConfig()).fps == 10
-    assert video_rule(SourceConfig(select="all")).fps is None
-    assert video_rule(SourceConfig(every=3)).fps is None
-    assert video_rule(SourceConfig(fps=24)).fps == 24
+    assert rule_of_video().fps == 10
+    assert rule_of_video(select="all").fps is None
+    assert rule_of_video(every=3).fps is None
+    assert rule_of_video(fps=24).fps == 24
     assert image_rule(SourceConfig(), has_times=True).fps is None
     assert image_rule(SourceConfig(fps=5), has_times=True).fps == 5
     assert image_rule(SourceConfig(fps=5), has_times=False).fps is None  # it is their rate already
+
+
+def rule_of_video(frames: int | None = 100, **config: object) -> SelectionRule:
+    """The rule for a video of which a rule takes so many frames."""
+    return video_rule(SourceConfig(**config), lambda rule: frames)  # type: ignore[arg-type]
+
+
+def test_only_long_videos_are_selected_by_motion_by_default() -> None:
+    assert rule_of_video(LONG_VIDEO_FRAMES).motion is None
+    long = rule_of_video(LONG_VIDEO_FRAMES + 1)
+    assert (long.fps, long.motion) == (10, MOTION)
+    assert rule_of_video(None).motion is None
+    assert rule_of_video(LONG_VIDEO_FRAMES + 1, max_frames=100).motion is None
+    assert rule_of_video(LONG_VIDEO_FRAMES + 1, fps=10).motion is None
+    assert rule_of_video(LONG_VIDEO_FRAMES + 1, select="all").motion is None
+
+
+def test_an_unknown_length_is_not_taken_for_the_limit_that_was_asked_for() -> None:
+    rule = video_rule(SourceConfig(max_frames=LONG_VIDEO_FRAMES + 1), lambda rule: rule.max_frames)
+    assert rule.motion is None
+
+
+def test_motion_combines_with_rates() -> None:
+    assert (rule_of_video(select="motion").motion, rule_of_video(select="motion").fps) == (MOTION, None)
+    assert rule_of_video(select="motion", fps=5).fps == 5
+    assert rule_of_video(select="motion", every=3).every == 3
+    assert image_rule(SourceConfig(select="motion"), has_times=False).motion == MOTION
+    assert image_rule(SourceConfig(), has_times=False).motion is None
+
+
+def test_rates_come_before_motion_and_the_limit_after_it() -> None:
+    offered: list[int] = []
+
+    def every_second(frames: Iterable[int]) -> Iterator[int]:
+        for frame in frames:
+            offered.append(frame)
+            if len(offered) % 2:
+                yield frame
+
+    rule = SelectionRule(every=3, motion=MOTION, max_frames=3)
+    assert list(select_frames(range(100), rule, elapsed_s=float, motion=every_second)) == [0, 6, 12]
+    assert offered == [0, 3, 6, 9, 12]
 
 
 def test_start_without_any_times_is_an_error() -> None:

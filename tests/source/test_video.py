@@ -139,6 +139,50 @@ def test_identity_depends_on_content_and_selection(video: Path, tmp_path: Path) 
     assert VideoSource(copy, ALL).identity() != identity
 
 
+STANDING = [*range(0, 20, 2), *[20] * 15, *range(22, 40, 2)]
+"""The picture moves by 2 of 160 pixels a frame, stands still from frame 10 to 24, and moves on."""
+MOVING = [*range(11), *range(25, 34)]
+
+
+def test_motion_drops_standing_still_and_says_so(make_video: VideoMaker) -> None:
+    path = make_video("standing.mp4", pictures=STANDING)
+    source = VideoSource(path, SourceConfig(select="motion", resolution=84))
+    frames = list(source)
+    assert [frame.source_index for frame in frames] == MOVING
+    assert [frame.index for frame in frames] == list(range(20))
+    assert [frame.timestamp_s for frame in frames] == [decoded_times_s(path)[k] for k in MOVING]
+    assert source.size_hint() == 34
+    (said,) = source.warnings
+    assert said.startswith("selected 20 of 34 frames by motion")
+    assert [frame.source_index for frame in source] == MOVING
+    assert source.warnings == [said]
+
+
+def test_motion_after_the_rate_and_before_the_limit(make_video: VideoMaker) -> None:
+    path = make_video("standing.mp4", pictures=STANDING)
+    config = SourceConfig(select="motion", every=2, max_frames=8, resolution=84)
+    assert [f.source_index for f in VideoSource(path, config)] == [0, 2, 4, 6, 8, 10, 26, 28]
+
+
+def test_a_long_video_is_selected_by_motion(make_video: VideoMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video("standing.mp4", pictures=STANDING)
+    short = VideoSource(path, SourceConfig(resolution=84))
+    assert short.rule.motion is None
+    monkeypatch.setattr("da3stream.source.selection.LONG_VIDEO_FRAMES", 10)
+    long = VideoSource(path, SourceConfig(resolution=84))
+    assert [frame.source_index for frame in long] == [0, 3, 6, 9, 12, 27, 30, 33]
+    assert long.identity() != short.identity()
+
+
+def test_the_identity_tells_whether_and_how_motion_selects(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_motion = VideoSource(video, SourceConfig(select="motion")).identity()
+    assert by_motion != VideoSource(video, SourceConfig(select="all")).identity()
+    monkeypatch.setattr("da3stream.source.selection.MOTION", 0.02)
+    assert by_motion != VideoSource(video, SourceConfig(select="motion")).identity()
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputNotFoundError, match=r"nowhere\.mp4"):
         VideoSource(tmp_path / "nowhere.mp4", ALL)
