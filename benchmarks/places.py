@@ -31,62 +31,54 @@ from numpy.typing import NDArray
 
 from da3stream.evaluation import load_trajectory
 from da3stream.imaging import resize_for_processing
-from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidates
-from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
+from da3stream.loop_closure.candidates import CandidateOptions
+from da3stream.loop_closure.exclusion import TravelledPath, search_limits
+from da3stream.loop_search import LoopSearch
 from da3stream.place.index import PlaceIndex
 from da3stream.place.vlad import VladDescriptor
 from da3stream.place.vocabulary import VladVocabulary
-from da3stream.scene import LoopCandidate
+from da3stream.scene import ChunkSizes, LoopCandidate
+from da3stream.store.descriptor_file import encode_descriptors, read_descriptors
 from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedWorld
 
 SHARED = Path(os.environ.get("DA3STREAM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 CHUNK, STEP = 60, 30
 MAX_ANGLE_DEG = 40.0
+PER_100_CHUNKS = CandidateOptions(spacing=1).per_100_chunks
 
 
 def online_candidates(
-    vectors: NDArray[np.float32], centres: NDArray[np.float64], folder: Path, *, chunk: int = CHUNK
+    vectors: NDArray[np.float32], centres: NDArray[np.float64], *, chunk: int = CHUNK
 ) -> tuple[LoopCandidate, ...]:
     """All candidates of a video, chunk by chunk as a run finds them."""
-    index = PlaceIndex(folder / "descriptors.f16", vectors.shape[1])
-    candidates = LoopCandidates(CandidateOptions(spacing=max(2, chunk // 4)))
+    sizes = ChunkSizes(size=chunk, overlap=chunk - chunk // 2)
+    search = LoopSearch(lambda frames: rounded(vectors[frames]), sizes, PER_100_CHUNKS)
     chosen: tuple[LoopCandidate, ...] = ()
-    step = chunk // 2
-    for start in range(0, len(vectors), step):
-        frames = np.arange(start, min(start + step, len(vectors)))
-        index.add(frames, vectors[frames])
-        travelled = travelled_chunks(centres[: frames[-1] + 1], chunk)
-        before = search_limits(frames, min_gap=3 * step, travelled=travelled, min_travelled=1.0)
-        found = index.search(vectors[frames], 20, before=before)
-        previous = np.full(len(frames), np.nan, np.float32)
-        known = frames > 0
-        previous[known] = np.einsum("nd,nd->n", vectors[frames[known]], vectors[frames[known] - 1])
-        candidates.add(
-            FrameHits(
-                frames=frames,
-                matches=found.indices,
-                similarities=found.similarities,
-                unrelated=index.background(vectors[frames], 32, before=before),
-                consecutive=previous,
-            )
-        )
-        chosen += candidates.decide()
-    return chosen + candidates.finish()
+    for start in range(0, len(vectors), chunk // 2):
+        frames = np.arange(start, min(start + chunk // 2, len(vectors)))
+        search.add(frames, rounded(vectors[frames]), centres[frames])
+        chosen += search.decide(1)
+    return chosen + search.finish()
 
 
-def simulated(name: str, indoor: bool, scale_m: float, frames: int | None, folder: Path) -> dict[str, Any]:
+def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As they are stored."""
+    return vectors.astype(np.float16).astype(np.float32)
+
+
+def simulated(name: str, indoor: bool, scale_m: float, frames: int | None) -> dict[str, Any]:
     world_from_cam = load_trajectory(SHARED / "merge" / f"{name}.txt").world_from_cam[:frames]
     world = SimulatedWorld(world_from_cam, 7, indoor=indoor)
     everything = np.arange(len(world))
     vectors = SimulatedDescriptor(world, scale_m=scale_m).describe(np.zeros(0, np.uint8), indices=everything)
     centres, ahead = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
-    limits = search_limits(
-        everything, min_gap=90, travelled=travelled_chunks(centres, CHUNK), min_travelled=1.0
-    )
+    path = TravelledPath(CHUNK)
+    path.add(centres)
+    limits = search_limits(everything, min_gap=CHUNK, travelled=path.in_chunks, min_travelled=1.0)
     distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
     angle = np.degrees(np.arccos(np.clip(ahead @ ahead.T, -1, 1)))
     same_place = (distance < scale_m) & (angle < MAX_ANGLE_DEG) & (everything < limits[:, None])
-    chosen = online_candidates(vectors, centres, folder)
+    chosen = online_candidates(vectors, centres)
     right = [one for one in chosen if same_place[one.later, one.earlier]]
     revisits = np.flatnonzero(same_place.any(axis=1))
     near = np.array([one.later for one in right], dtype=int)
@@ -120,7 +112,7 @@ def disturbed(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     return np.clip(seen, 0, 255).astype(np.uint8)
 
 
-def vlad(clip: str, pattern: str, chunk: int, folder: Path) -> dict[str, Any]:
+def vlad(clip: str, pattern: str, chunk: int) -> dict[str, Any]:
     paths = sorted((SHARED / "data" / clip).glob(pattern))
     images = [
         resize_for_processing(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), 504) for path in paths
@@ -139,7 +131,7 @@ def vlad(clip: str, pattern: str, chunk: int, folder: Path) -> dict[str, Any]:
     best = (vectors[back] @ vectors[:n].T).argmax(axis=1)
     counterpart = 2 * (n - 1) - back
     path = np.stack([np.abs(np.arange(len(video)) - (n - 1.0)), *np.zeros((2, len(video)))], axis=1)
-    chosen = online_candidates(vectors, path, folder, chunk=chunk)
+    chosen = online_candidates(vectors, path, chunk=chunk)
     errors = [abs(2 * (n - 1) - one.later - one.earlier) for one in chosen]
     return {
         "frames": len(video),
@@ -157,21 +149,28 @@ def vlad(clip: str, pattern: str, chunk: int, folder: Path) -> dict[str, Any]:
 
 
 def index_cost(frames: int, dim: int, folder: Path) -> dict[str, Any]:
-    """Places seen twice, a hundred frames each of random walks: is the counterpart among the 20 best?"""
-    index = PlaceIndex(folder / "descriptors.f16", dim)
+    """Places seen twice, a hundred frames each of random walks: is the counterpart among the 20 best?
+
+    As in a run, every third frame of a block is searched for, in one call.
+    """
+    block = 100
+    index = PlaceIndex(lambda wanted: _stored(folder, wanted, block))
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(64, dim)).astype(np.float32)
     base = _resident_bytes()
-    block, peak, began = 100, 0, time.perf_counter()
+    peak, adding_s = 0, 0.0
     for start in range(0, frames, block):
-        index.add(np.arange(start, start + block), _walk(start, block, mixing, noise=0))
+        encoded = encode_descriptors(_walk(start, block, mixing, noise=0))
+        (folder / f"{start // block}").write_bytes(encoded)
+        began = time.perf_counter()
+        index.add(np.arange(start, start + block))
+        adding_s += time.perf_counter() - began
         peak = max(peak, _resident_bytes() - base)
-    adding_s, began, found = time.perf_counter() - began, time.perf_counter(), 0
-    searched = 0
+    began, found, searched = time.perf_counter(), 0, 0
     for start in range(0, frames, max(block, frames // 8 // block * block)):
-        queries = _walk(start, block, mixing, noise=1)[::10]
+        queries = _walk(start, block, mixing, noise=1)[::3]
         result = index.search(queries, 20, before=np.full(len(queries), frames))
-        truth = start + np.arange(0, block, 10)
+        truth = start + np.arange(0, block, 3)
         found += int((np.abs(result.indices - truth[:, None]) <= 2).any(axis=1).sum())
         searched += len(queries)
         peak = max(peak, _resident_bytes() - base)
@@ -184,8 +183,15 @@ def index_cost(frames: int, dim: int, folder: Path) -> dict[str, Any]:
         "peak_growth_mb": peak / 1e6,
         "highest_growth_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base) / 1e6,
         "add_ms_per_frame": 1e3 * adding_s / frames,
-        "search_ms_per_frame": 1e3 * (time.perf_counter() - began) / searched,
+        "search_ms_per_query": 1e3 * (time.perf_counter() - began) / searched,
+        "search_ms_per_frame": 1e3 * (time.perf_counter() - began) / searched / 3,
     }
+
+
+def _stored(folder: Path, frames: NDArray[np.int64], block: int) -> NDArray[np.float32]:
+    """Descriptors from a file a block, as a run stores them."""
+    parts = np.split(frames, np.flatnonzero(np.diff(frames // block)) + 1)
+    return np.concatenate([read_descriptors(folder / f"{p[0] // block}", p % block) for p in parts])
 
 
 def _walk(start: int, count: int, mixing: NDArray[np.float32], *, noise: int) -> NDArray[np.float32]:
@@ -208,21 +214,21 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=8448)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if arguments.what == "candidates":
-            report = {
-                "city": simulated("city_loop", False, 8.0, None, folder),
-                "city, first half": simulated("city_loop", False, 8.0, 550, folder),
-                "chess": simulated("chess", True, 1.0, None, folder),
-            }
-        elif arguments.what == "vlad":
-            report = {
-                "kitti": vlad("kitti_seq1", "image_l/*.png", 24, folder),
-                "fox": vlad("fox", "images/*.jpg", 24, folder),
-            }
-        else:
-            report = {"index": index_cost(arguments.frames, arguments.dim, folder)}
+    report: dict[str, Any]
+    if arguments.what == "candidates":
+        report = {
+            "city": simulated("city_loop", False, 8.0, None),
+            "city, first half": simulated("city_loop", False, 8.0, 550),
+            "chess": simulated("chess", True, 1.0, None),
+        }
+    elif arguments.what == "vlad":
+        report = {
+            "kitti": vlad("kitti_seq1", "image_l/*.png", 24),
+            "fox": vlad("fox", "images/*.jpg", 24),
+        }
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            report = {"index": index_cost(arguments.frames, arguments.dim, Path(name))}
     print(json.dumps({**describe_environment(vars(arguments)), **report}, indent=2))
 
 

@@ -34,6 +34,8 @@ MAX_MISFIT = 3.0
 """Residual of coarse edges over that of consecutive chunks. A coarse chunk that errs four times as much (a
 residual of 3) says no more about 8 chunks than their chain does."""
 MIN_WINDOW = 4
+BLOCK = 64
+"""Which chunks share frames is looked up by blocks of so many: an entry a frame is too much in an hour."""
 WINDOWS_PER_CHUNK = 5
 """A loop has so many times fewer frames of each place than a chunk."""
 
@@ -43,7 +45,8 @@ class Joiner:
 
     def __init__(self, run: Run, maker: ChunkMaker, times: StageTimes) -> None:
         self._run, self._maker, self._times = run, maker, times
-        self._chunks_with: dict[int, list[int]] = {}
+        self._chunks_near: dict[int, set[int]] = {}
+        """The chunks with a frame of each block of `BLOCK` frames."""
         self._inlier_ratios: list[float] = []
         self._residuals: list[float] = []
         self._confidences: list[float] = []
@@ -211,10 +214,11 @@ class Joiner:
 
     def _shared(self, frames: Sequence[int]) -> dict[int, list[int]]:
         """By chunk, which of these frames lie in its window."""
-        shared: dict[int, list[int]] = {}
-        for frame in frames:
-            for index in self._chunks_with.get(frame, ()):
-                shared.setdefault(index, []).append(frame)
+        shared = {}
+        for index in set().union(*(self._chunks_near.get(frame // BLOCK, set()) for frame in frames)):
+            window = set(self._run.chunks[index].chunk.window)
+            if both := [frame for frame in frames if frame in window]:
+                shared[index] = both
         return shared
 
     def _edge(self, index: int, submap: Submap, frames: Sequence[int], kind: EdgeKind) -> SubmapEdge:
@@ -245,8 +249,8 @@ class Joiner:
         return chunk.index in self._run.edges and self._is_stored(chunk)
 
     def _adopt(self, chunk: Chunk) -> None:
-        for frame in chunk.window:
-            self._chunks_with.setdefault(frame, []).append(chunk.index)
+        for block in {frame // BLOCK for frame in chunk.window}:
+            self._chunks_near.setdefault(block, set()).add(chunk.index)
         self.chunks += 1
         self.frames += len(chunk.new)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidates
-from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
+from da3stream.loop_closure.exclusion import TravelledPath, search_limits
 from da3stream.loop_closure.keyframes import choose_keyframes
-from da3stream.place.index import PlaceIndex
+from da3stream.place.index import PlaceIndex, ReadDescriptors
 from da3stream.scene import ChunkSizes, LoopCandidate
 
+QUERIES_PER_CHUNK = 20
+"""Every so many-th part of a chunk a frame is searched for: loops are some frames long, and neighbours say
+the same. All frames can be found."""
 NEIGHBOURS = 20
 """Most similar frames that are looked at for each frame."""
 KEYFRAME_NEIGHBOURS = 100
@@ -30,19 +31,20 @@ MIN_GAP = 8
 class LoopSearch:
     """Takes the descriptors of all frames in their order, and says which pairs to verify."""
 
-    def __init__(self, folder: Path, sizes: ChunkSizes, per_100_chunks: float) -> None:
+    def __init__(self, read: ReadDescriptors, sizes: ChunkSizes, per_100_chunks: float) -> None:
         """Start.
 
         Args:
-            folder: for a file of descriptors that may be thrown away when the run ends.
+            read: reads stored descriptors of frames that were added, see `PlaceIndex`.
             sizes: of the chunks. Frames nearer than a chunk are joined anyway.
             per_100_chunks: verifications that 100 chunks pay for.
         """
-        self._file = folder / "places.f16"
         self._chunk = sizes.size
+        self._query_step = max(1, sizes.size // QUERIES_PER_CHUNK)
         options = CandidateOptions(spacing=max(2, sizes.size // 4), per_100_chunks=per_100_chunks)
         self._candidates = LoopCandidates(options)
-        self._index: PlaceIndex | None = None
+        self._index = PlaceIndex(read)
+        self._path = TravelledPath(self._chunk)
         self._last: NDArray[np.float32] | None = None
 
     def add(
@@ -51,27 +53,31 @@ class LoopSearch:
         """Take the descriptors of the next frames.
 
         Args:
-            frames: (M,) indices, following those of the last call.
+            frames: (M,) indices, following those of the last call, from 0 on.
             vectors: (M, dim) of unit length.
-            centres: (N, 3) camera centres of all frames so far, N > every index.
+            centres: (M, 3) camera centres, in the same frame and unit in all calls.
         """
-        if self._index is None:
-            self._index = PlaceIndex(self._file, vectors.shape[1])
-        self._index.add(frames, vectors)
+        self._index.add(frames)
+        self._path.add(centres)
+        consecutive = self._to_previous(vectors)
+        rows = np.flatnonzero(frames % self._query_step == 0)
+        if not len(rows):
+            return
+        queries, vectors = frames[rows], vectors[rows]
         before = search_limits(
-            frames,
+            queries,
             min_gap=max(self._chunk, MIN_GAP),
-            travelled=travelled_chunks(centres, self._chunk),
+            travelled=self._path.in_chunks,
             min_travelled=MIN_TRAVELLED_CHUNKS,
         )
         found = self._index.search(vectors, NEIGHBOURS, before=before)
         self._candidates.add(
             FrameHits(
-                frames=frames,
+                frames=queries,
                 matches=found.indices,
                 similarities=found.similarities,
-                unrelated=self._index.background(vectors, UNRELATED, before=before),
-                consecutive=self._to_previous(vectors),
+                unrelated=self._index.background(vectors, UNRELATED, before=int(before[0])),
+                consecutive=consecutive[rows],
             )
         )
 
@@ -83,8 +89,6 @@ class LoopSearch:
             before: only frames with a smaller index.
             most: how many.
         """
-        if self._index is None:
-            return ()
         found = self._index.search(vectors, KEYFRAME_NEIGHBOURS, before=np.full(len(vectors), before))
         return choose_keyframes(
             found.indices,

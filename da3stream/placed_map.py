@@ -81,7 +81,8 @@ class PlacedMap:
             self.fine.append(index)
             self._first_new.append(cameras.chunk.new[0])
             own = slice(len(cameras.chunk.context), None)
-            self._chain_centres.append(_moved(cameras, self._chain[-1]).world_from_cam[own, :3, 3])
+            chain = _moved(cameras, self._chain[-1]).world_from_cam
+            self._chain_centres.append(chain[own, :3, 3].copy())  # a view would keep whole poses
         self._edges += len(edges)
         self._new_edges += 0 if len(edges) <= 1 and cameras.chunk.new else len(edges)
         self._has_new_loop |= not cameras.chunk.new and cameras.chunk.scale == 1
@@ -185,6 +186,10 @@ class PlacedMap:
     def chain_centres(self) -> Array:
         """(N, 3) camera centres of all frames if only consecutive chunks were joined, in the map's unit."""
         return self._unit * np.concatenate(self._chain_centres)
+
+    def chain_centres_of(self, index: int) -> Array:
+        """(M, 3) the same of the frames that one chunk owns."""
+        return self._unit * self._chain_centres[bisect.bisect_left(self.fine, index)]
 
     def loops_used(self) -> dict[int, bool]:
         """Chunk of each accepted loop -> whether the optimisation kept edges to both of its places."""

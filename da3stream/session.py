@@ -274,13 +274,13 @@ class Session:
             return
         if self._search is None:
             sizes = self._maker.plan_of(self.run.chunks[described[0]].chunk.new[0]).sizes
-            self._search = LoopSearch(self.run.scratch_folder(), sizes, self.config.loop_budget)
+            self._search = LoopSearch(self.run.descriptors_of, sizes, self.config.loop_budget)
         with self._times.stage("search"):
             for index in described:
                 vectors = self.run.descriptors(index)
                 assert vectors is not None, "the recorder has stored them"
                 frames = np.array(self.run.chunks[index].chunk.new, dtype=np.int64)
-                self._search.add(frames, vectors, self._placed.chain_centres())
+                self._search.add(frames, vectors, self._placed.chain_centres_of(index))
             candidates = self._search.decide(len(described)) if self.config.loop else ()
         self._verify(candidates)
 

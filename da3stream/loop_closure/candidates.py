@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from da3stream.loop_closure.similarity import Histogram, loop_threshold
 from da3stream.scene import LoopCandidate
@@ -198,13 +199,20 @@ def suppress(
         radius: in frames.
         taken: (T, 2) pairs that were chosen before and suppress too.
     """
-    crowded = _near(later[:, None], earlier[:, None], taken[:, 0], taken[:, 1], radius)
-    alive = np.asarray(~crowded.any(axis=1))
+    if not len(later):
+        return np.zeros(0, np.int64)
+    pairs, reach = np.stack([later, earlier], axis=1), radius - 0.5  # frames are whole numbers
+    alive = np.ones(len(pairs), np.bool_)
+    if len(taken):
+        alive = np.isinf(KDTree(taken).query(pairs, p=np.inf, distance_upper_bound=reach)[0])
+    near = KDTree(pairs).query_pairs(reach, p=np.inf, output_type="ndarray")  # the better one first
+    near = near[np.argsort(near[:, 0], kind="stable")]
+    starts = np.searchsorted(near[:, 0], np.arange(len(pairs) + 1))
     kept = []
-    for row in range(len(later)):
+    for row in range(len(pairs)):
         if alive[row]:
             kept.append(row)
-            alive &= ~_near(later, earlier, later[row], earlier[row], radius)
+            alive[near[starts[row] : starts[row + 1], 1]] = False
     return np.array(kept, dtype=np.int64)
 
 

@@ -1,91 +1,75 @@
-"""Compressed descriptors: product-quantised principal components.
+"""Compressed descriptors: principal components in a byte each.
 
-Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011: a vector is cut into parts, each
-part is replaced by the number of its nearest centre, and inner products with a query are sums of entries of
-tables.
+Inner products of descriptors are nearly those of their principal components, and a byte says each of these
+closely enough to choose what is worth an exact comparison. A product with many queries at a time is one
+matrix product, which is what makes this faster than the tables of product quantisation.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-CODE_BYTES = 64
-_PRINCIPAL_COMPONENTS = 256
-
-
-class FlatIndex:
-    """Descriptors in float16, searched exactly."""
-
-    def __init__(self, dim: int) -> None:
-        self._index: Any = faiss.IndexScalarQuantizer(
-            dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-
-    def add(self, vectors: NDArray[np.float32]) -> None:
-        """Append (N, dim) vectors."""
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-
-    def nearest(self, vector: NDArray[np.float32], count: int, stop: int) -> NDArray[np.int64]:
-        """At most `count` entries below `stop` with the largest inner product with (dim,)."""
-        parameters: Any = faiss.SearchParameters  # some versions of its stubs lack the keyword
-        allowed = parameters(sel=faiss.IDSelectorRange(0, stop))
-        found = self._index.search(vector[None], count, params=allowed)[1][0]
-        return found[found >= 0].astype(np.int64)
+PRINCIPAL_COMPONENTS = 256
+"""So many bytes a frame at most."""
+_LARGEST_CODE = 127
+_HEADROOM = 1.5
+"""Codes reach this many times as far as the vectors they were learnt from; what is further is cut off."""
+_ENTRIES = 4096
+"""In one array: growing copies nothing, and one is turned into float32 at a time."""
 
 
 class CodeIndex:
-    """Codes of at most `CODE_BYTES` bytes, searched approximately.
+    """Codes of descriptors, searched approximately.
 
     Args:
-        training: (N, dim) vectors that axes and centres are learnt from.
+        training: (N, dim) vectors that axes and their ranges are learnt from.
     """
 
     def __init__(self, training: NDArray[np.float32]) -> None:
-        axes = min(_PRINCIPAL_COMPONENTS, *training.shape)
-        parts = max(part for part in range(1, CODE_BYTES + 1) if axes % part == 0)
-        bits = min(8, max(1, len(training).bit_length() - 1))
         # The axes are those of the uncentred second moments: centring would change inner products.
-        self._axes = _principal_axes(training, axes)
-        self._quantiser: Any = faiss.ProductQuantizer(axes, parts, bits)
-        self._quantiser.cp.min_points_per_centroid = 1
-        self._quantiser.train(training @ self._axes.T)
-        centres = faiss.vector_to_array(self._quantiser.centroids)
-        self._centres: NDArray[np.float32] = centres.reshape(parts, self._quantiser.ksub, -1)
-        self._codes = np.zeros((parts, 1024), np.uint8)  # a row per part, so that a part is read in one go
+        self._axes = _principal_axes(training, min(PRINCIPAL_COMPONENTS, *training.shape))
+        reach = _HEADROOM * np.abs(training @ self._axes.T).max(axis=0)
+        self._unit = (np.maximum(reach, 1e-9) / _LARGEST_CODE).astype(np.float32)
+        self._arrays: list[NDArray[np.int8]] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, vectors: NDArray[np.float32]) -> None:
-        """Append (N, dim) vectors."""
-        reduced = np.ascontiguousarray(vectors @ self._axes.T, dtype=np.float32)
-        parts = reduced.reshape(len(reduced), len(self._centres), -1)
-        while self._count + len(vectors) > self._codes.shape[1]:
-            self._codes = np.pad(self._codes, ((0, 0), (0, 256 + self._codes.shape[1] // 4)))
-        # One byte a part, also where the centres are so few that FAISS would pack several into a byte.
-        for part, centres in enumerate(self._centres):
-            distances = np.square(centres).sum(axis=1) - 2 * parts[:, part] @ centres.T
-            self._codes[part, self._count : self._count + len(vectors)] = distances.argmin(axis=1)
-        self._count += len(vectors)
+    def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+        """(N, components) codes of (N, dim) vectors."""
+        codes = np.rint(vectors @ self._axes.T / self._unit)
+        return np.clip(codes, -_LARGEST_CODE, _LARGEST_CODE).astype(np.int8)
 
-    def nearest(self, vector: NDArray[np.float32], count: int, stop: int) -> NDArray[np.int64]:
-        """At most `count` entries below `stop` with the largest approximate inner product with (dim,)."""
-        parts = (self._axes @ vector).reshape(len(self._centres), -1)
-        tables = np.einsum("pcd,pd->pc", self._centres, parts)
-        products = np.zeros(stop, np.float32)
-        for table, codes in zip(tables, self._codes[:, :stop], strict=True):
-            products += table[codes]
-        return np.argsort(-products, kind="stable")[:count].astype(np.int64)
+    def add(self, codes: NDArray[np.int8]) -> None:
+        """Append (N, components) codes."""
+        while len(codes):
+            at = self._count % _ENTRIES
+            if at == 0:
+                self._arrays.append(np.zeros((_ENTRIES, len(self._axes)), np.int8))
+            taken = min(len(codes), _ENTRIES - at)
+            self._arrays[-1][at : at + taken] = codes[:taken]
+            self._count += taken
+            codes = codes[taken:]
+
+    def similarities(self, vectors: NDArray[np.float32], stop: int) -> NDArray[np.float32]:
+        """(M, stop) approximate inner products of (M, dim) queries with the entries below `stop`."""
+        queries = (vectors @ self._axes.T) * self._unit
+        found = np.empty((len(vectors), stop), np.float32)
+        for start in range(0, stop, _ENTRIES):
+            entries = self._arrays[start // _ENTRIES][: stop - start]
+            found[:, start : start + len(entries)] = queries @ entries.astype(np.float32).T
+        return found
 
     def thin_out(self) -> None:
         """Forget every second entry."""
-        kept = self._codes[:, : self._count : 2].copy()
-        self._codes, self._count = kept, kept.shape[1]
+        arrays, count = self._arrays, self._count
+        self._arrays, self._count = [], 0
+        for number, entries in enumerate(arrays):  # an even number in each but the last
+            self.add(entries[: count - number * _ENTRIES : 2])
 
 
 def _principal_axes(vectors: NDArray[np.float32], axes: int) -> NDArray[np.float32]:
@@ -96,5 +80,5 @@ def _principal_axes(vectors: NDArray[np.float32], axes: int) -> NDArray[np.float
     # Fewer vectors than dimensions: the small matrix of their inner products has the same axes.
     values, weights = np.linalg.eigh((vectors @ vectors.T).astype(np.float64))
     values, weights = values[::-1][:axes], weights[:, ::-1][:, :axes]
-    scaled = weights / np.sqrt(np.maximum(values, 1e-9 * values[0]))
+    scaled: NDArray[Any] = weights / np.sqrt(np.maximum(values, 1e-9 * values[0]))
     return np.ascontiguousarray(scaled.T.astype(np.float32) @ vectors)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from da3stream.errors import RunCorruptError
@@ -18,6 +20,20 @@ def encode_descriptors(descriptors: NDArray[np.float32]) -> bytes:
 def decode_descriptors(content: bytes) -> NDArray[np.float32]:
     """(M, dim) descriptors. RunCorruptError if the bytes hold none."""
     return _decode(content, "descriptors")
+
+
+def read_descriptors(path: Path, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(R, dim) some rows of a stored file, without a look at its checksum.
+
+    Raises:
+        RunCorruptError: the file cannot be read or has fewer rows.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            stored = file.get_slice("descriptors")
+            return np.asarray(stored[rows.min() : rows.max() + 1][rows - rows.min()], dtype=np.float32)
+    except (SafetensorError, OSError, IndexError) as error:
+        raise RunCorruptError(f"the stored place descriptors {path.name} cannot be read: {error}") from error
 
 
 def encode_vocabulary(centres: NDArray[np.float32]) -> bytes:

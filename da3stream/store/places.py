@@ -14,6 +14,7 @@ from da3stream.store.descriptor_file import (
     decode_vocabulary,
     encode_descriptors,
     encode_vocabulary,
+    read_descriptors,
 )
 from da3stream.store.files import RunFiles
 from da3stream.store.journal import Journal
@@ -51,6 +52,14 @@ class StoredPlaces:
         if crc32 is None:
             return None
         return decode_descriptors(self.files.read_checked(descriptors_path(index), crc32))
+
+    def read_descriptors(self, index: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(R, dim) some rows of `descriptors`, read alone and not checked.
+
+        Raises:
+            RunCorruptError: their file is missing or cannot be read.
+        """
+        return read_descriptors(self.files.path(descriptors_path(index)), rows)
 
     def put_descriptors(self, index: int, vectors: NDArray[np.float32]) -> None:
         """Store the (M, dim) place descriptors of the frames that a chunk owns, as float16."""

@@ -74,7 +74,8 @@ class Run(StoredPlaces):
         """In the order in which they were made."""
         self.end_of_stream: EndOfStream | None = None
         self.outputs: set[str] = set()
-        self._owner: dict[int, int] = {}
+        self._owner = np.zeros(0, np.int32)
+        """(N,) the chunk that owns each frame; -1 where none does."""
         self.recording = StoredRecording(files, self._journal)
         """The frames of an input that comes only once."""
         for event in self._journal.read():
@@ -123,7 +124,8 @@ class Run(StoredPlaces):
 
     def chunk_with(self, frame: int) -> ChunkRecord | None:
         """The stored chunk that owns a frame, None if there is none."""
-        return self.chunks.get(self._owner.get(frame, -1))
+        owner = self._owner  # may be replaced meanwhile: chunks are stored in another thread
+        return self.chunks.get(int(owner[frame])) if 0 <= frame < len(owner) else None
 
     def stored_chunk(self, context: Sequence[Frame], new_frames: Sequence[Frame]) -> ChunkRecord | None:
         """The stored chunk of these very frames, None if there is none or its files are damaged.
@@ -179,7 +181,23 @@ class Run(StoredPlaces):
 
     def owner(self, frame: int) -> ChunkRecord:
         """The chunk that owns a stored frame; KeyError if it is not stored."""
-        return self.chunks[self._owner[frame]]
+        return self.chunks[self._owner_of(frame)]
+
+    def descriptors_of(self, frames: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(K, dim) stored place descriptors of frames (K,), which increase.
+
+        Raises:
+            KeyError: a frame is not stored.
+            RunCorruptError: they are missing or cannot be read.
+        """
+        owners = [self._owner_of(int(frame)) for frame in frames]
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        return np.concatenate(
+            [
+                self.read_descriptors(owners[start], own - self.chunks[owners[start]].chunk.new[0])
+                for start, own in zip(starts, np.split(frames, starts[1:]), strict=True)
+            ]
+        )
 
     def stored_frames(self, frames: Sequence[int]) -> tuple[Frame, ...]:
         """Any stored frames, with their images as the JPEGs have them. KeyError if one is not stored."""
@@ -205,7 +223,7 @@ class Run(StoredPlaces):
         """(K, H, W, 3) RGB images of any stored frames, as their JPEGs have them."""
         wanted: dict[int, list[int]] = {}
         for frame in frames:
-            wanted.setdefault(self._owner[frame], []).append(frame)
+            wanted.setdefault(self._owner_of(frame), []).append(frame)
         image_of: dict[int, NDArray[np.uint8]] = {}
         for index, owned in wanted.items():
             content = self._read(self.chunks[index], frames_path(index))
@@ -316,10 +334,6 @@ class Run(StoredPlaces):
         self._announce(path)
         return self.files.folder(path)
 
-    def scratch_folder(self) -> Path:
-        """A folder for files that nobody misses when the run is closed."""
-        return self.files.scratch_folder()
-
     def write_manifest(self, **changes: Any) -> None:
         """Change entries of run.json, durably."""
         self.manifest = {**self.manifest, **changes}
@@ -344,10 +358,19 @@ class Run(StoredPlaces):
             for later in [index, *(b for b, edges in self.edges.items() if index in edges)]:
                 self.edges.pop(later, None)
         self.chunks[index] = record
-        self._owner.update(dict.fromkeys(record.chunk.new, index))
+        if record.chunk.new:
+            missing = max(0, record.chunk.new[-1] + 1 - len(self._owner))
+            owner = np.pad(self._owner, (0, missing), constant_values=-1)
+            owner[list(record.chunk.new)] = index
+            self._owner = owner
 
     def _adopt_loop(self, loop: LoopClosure) -> None:
         self.loops[loop.candidate.later, loop.candidate.earlier] = loop
+
+    def _owner_of(self, frame: int) -> int:
+        if not 0 <= frame < len(self._owner) or self._owner[frame] < 0:
+            raise KeyError(frame)
+        return int(self._owner[frame])
 
     def _announce(self, path: str) -> None:
         """Outputs are journaled before they appear, so that --overwrite knows what is ours."""

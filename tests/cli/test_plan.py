@@ -75,7 +75,11 @@ def test_auto_counts_salad_where_its_weights_are(
         (("--model", "resnet"), 1, "got resnet"),
         (("--size", "1080p"), 2, "no size like 1920x1080"),
         (("--vram", "lots"), 2, "no amount of memory"),
-        (("--model", "da3-small", "--size", "252x140", "--vram", "100MB"), 1, "does not fit"),
+        (
+            ("--model", "da3-small", "--size", "252x140", "--resolution", "252", "--vram", "100MB"),
+            1,
+            "does not fit",
+        ),
     ],
 )
 def test_what_cannot_be_planned(

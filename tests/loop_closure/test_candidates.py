@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from da3stream.loop_closure.candidates import (
     spread_choice,
     suppress,
 )
-from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
+from da3stream.loop_closure.exclusion import TravelledPath, search_limits
 from da3stream.place.index import PlaceIndex
 from da3stream.scene import LoopCandidate
 from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedWorld
@@ -25,29 +25,29 @@ OPTIONS = CandidateOptions(spacing=15)
 NONE = np.zeros((0, 2), np.int64)
 
 
-def hits_of(vectors: np.ndarray, centres: np.ndarray, folder: Path) -> list[FrameHits]:
+def hits_of(vectors: np.ndarray, centres: np.ndarray) -> list[FrameHits]:
     """Search results of a whole video, chunk by chunk."""
-    index, found = PlaceIndex(folder / "vectors", vectors.shape[1]), []
-    limits = search_limits(
-        np.arange(len(vectors)), min_gap=90, travelled=travelled_chunks(centres, 60), min_travelled=1.0
-    )
+    index, path, found = PlaceIndex(lambda frames: vectors[frames]), TravelledPath(60), []
+    path.add(centres)
+    limits = search_limits(np.arange(len(vectors)), min_gap=90, travelled=path.in_chunks, min_travelled=1.0)
     for start in range(0, len(vectors), STEP):
         frames = np.arange(start, min(start + STEP, len(vectors)))
-        index.add(frames, vectors[frames])
+        index.add(frames)
         result = index.search(vectors[frames], 20, before=limits[frames])
         found.append(
             FrameHits(
                 frames=frames,
                 matches=result.indices,
                 similarities=result.similarities,
-                unrelated=index.background(vectors[frames], 32, before=limits[frames]),
+                unrelated=index.background(vectors[frames], 32, before=int(limits[start])),
                 consecutive=np.einsum("nd,nd->n", vectors[frames], vectors[np.maximum(frames - 1, 0)]),
             )
         )
     return found
 
 
-def laps(frames: int, folder: Path) -> tuple[np.ndarray, list[FrameHits]]:
+@cache
+def laps(frames: int) -> tuple[np.ndarray, list[FrameHits]]:
     """Street laps of 400 frames of 3.6 m, described, searched."""
     poses = street_laps(frames, lap_frames=400, step_m=3.6)
     world = SimulatedWorld(poses, 7)
@@ -55,7 +55,7 @@ def laps(frames: int, folder: Path) -> tuple[np.ndarray, list[FrameHits]]:
         np.zeros(0, np.uint8), indices=np.arange(frames)
     )
     centres = poses[:, :3, 3]
-    return centres, hits_of(vectors, centres, folder)
+    return centres, hits_of(vectors, centres)
 
 
 def choose(hits: list[FrameHits], options: CandidateOptions = OPTIONS) -> list[list[LoopCandidate]]:
@@ -66,8 +66,8 @@ def choose(hits: list[FrameHits], options: CandidateOptions = OPTIONS) -> list[l
     return [*chosen, list(candidates.finish())]
 
 
-def test_a_second_lap_is_found_and_little_else(tmp_path: Path) -> None:
-    centres, hits = laps(700, tmp_path)
+def test_a_second_lap_is_found_and_little_else() -> None:
+    centres, hits = laps(700)
     everything = [one for group in choose(hits) for one in group]
     chosen = [one for one in everything if one.similarity > one.threshold]
     assert len(everything) - len(chosen) <= 3  # the weak ones of the end
@@ -82,8 +82,8 @@ def test_a_second_lap_is_found_and_little_else(tmp_path: Path) -> None:
     assert all(one.support >= 2 for one in everything)
 
 
-def test_without_a_revisit_next_to_nothing_is_proposed(tmp_path: Path) -> None:
-    _, hits = laps(380, tmp_path)
+def test_without_a_revisit_next_to_nothing_is_proposed() -> None:
+    _, hits = laps(380)
     *earlier, last = choose(hits)
     assert sum(map(len, earlier)) <= 1
     assert len(last) <= 3  # the last chances
@@ -101,15 +101,15 @@ def test_at_the_end_the_best_weak_hits_that_agree_get_a_chance() -> None:
     assert chosen[-1][0].similarity < chosen[-1][0].threshold
 
 
-def test_a_longer_video_does_not_change_what_was_decided(tmp_path: Path) -> None:
-    _, hits = laps(700, tmp_path)
+def test_a_longer_video_does_not_change_what_was_decided() -> None:
+    _, hits = laps(700)
     assert choose(hits[:18])[:18] == choose(hits)[:18]
     assert any(choose(hits)[:18])  # the second lap has begun
 
 
-def test_the_threshold_follows_the_descriptors(tmp_path: Path) -> None:
+def test_the_threshold_follows_the_descriptors() -> None:
     """Similarities squeezed towards 1, as other networks have them, give the same candidates."""
-    _, hits = laps(700, tmp_path)
+    _, hits = laps(700)
 
     def squeezed(values: np.ndarray) -> np.ndarray:
         return (0.8 + 0.15 * values).astype(np.float32)
@@ -130,8 +130,8 @@ def test_the_threshold_follows_the_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("per_100_chunks", [8.0, 20.0, 200.0])
-def test_the_budget_holds_after_every_chunk(per_100_chunks: float, tmp_path: Path) -> None:
-    _, hits = laps(700, tmp_path)
+def test_the_budget_holds_after_every_chunk(per_100_chunks: float) -> None:
+    _, hits = laps(700)
     options = CandidateOptions(spacing=15, per_100_chunks=per_100_chunks)
     spent = np.cumsum([len(group) for group in choose(hits, options)])
     earned = per_100_chunks / 100 * np.minimum(np.arange(1, len(spent) + 1), len(hits))

@@ -171,3 +171,31 @@ def test_descriptors_are_journaled_after_their_file(
             run.put_descriptors(0, np.ones((len(CHUNKS[0].new), 3), dtype=np.float32))
     assert (root / "descriptors" / "000000.safetensors").exists()
     assert not opened(resume=True).has_descriptors(0)
+
+
+def test_descriptors_of_any_frames_are_read_alone(opened: Opener) -> None:
+    run = opened()
+    put(run, 0)
+    put(run, 1)
+    first = run.chunks[0].chunk.new
+    vectors = np.arange(3.0 * len(first)).reshape(-1, 3)
+    run.put_descriptors(0, vectors)
+    run.put_descriptors(1, VECTORS)
+    later = run.chunks[1].chunk.new[1]
+    for same in (run, opened(resume=True)):
+        found = same.descriptors_of(np.array([first[0], first[2], later]))
+        np.testing.assert_array_equal(found, [vectors[0], vectors[2], VECTORS[1]])
+        assert found.dtype == np.float32
+    with pytest.raises(KeyError):
+        run.descriptors_of(np.array([1000]))
+
+
+def test_descriptors_that_are_gone_or_no_file_are_said_to_be(opened: Opener) -> None:
+    run = opened()
+    put(run, 0)
+    with pytest.raises(RunCorruptError, match=r"000000\.safetensors cannot be read"):
+        run.descriptors_of(np.array([0]))
+    run.put_descriptors(0, np.zeros((len(run.chunks[0].chunk.new), 3)))
+    (run.root / "descriptors/000000.safetensors").write_bytes(b"nothing")
+    with pytest.raises(RunCorruptError, match=r"000000\.safetensors cannot be read"):
+        run.descriptors_of(np.array([0]))

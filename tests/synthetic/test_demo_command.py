@@ -43,7 +43,17 @@ class KnowingEstimator:
 @pytest.fixture
 def quick_demo(monkeypatch, small_demo):
     """The demo with a small video, and with an estimator that needs no time."""
-    capture = replace(small_demo, world_from_cam=small_demo.world_from_cam[:26])
+    pretend(monkeypatch, replace(small_demo, world_from_cam=small_demo.world_from_cam[:26]))
+
+
+@pytest.fixture
+def shorter_demo(monkeypatch, small_demo):
+    """The same with a few frames."""
+    pretend(monkeypatch, replace(small_demo, world_from_cam=small_demo.world_from_cam[:6]))
+
+
+def pretend(monkeypatch, capture):
+    """Put a capture in place of the demo's own."""
 
     def reconstruct(source, output, config, resume, overwrite, as_json):
         assert config.model == "classical"
@@ -74,7 +84,7 @@ def test_leaves_the_video_its_truth_the_run_and_a_picture(quick_demo, tmp_path):
     assert cv2.imread(str(tmp_path / "demo.png")).shape[1] > 1000
 
 
-def test_a_folder_with_something_in_it_is_refused_unless_told_otherwise(quick_demo, tmp_path):
+def test_a_folder_with_something_in_it_is_refused_unless_told_otherwise(shorter_demo, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(RunExistsError, match="--overwrite"):
         run("-o", str(tmp_path))
