@@ -68,11 +68,12 @@ def describe_video(path: Path) -> VideoDescription:
 
     Raises:
         InputError: it cannot be used; the subclass says why.
+        ProcessLostError: the decoder process was killed from outside.
     """
     with DecoderProcess("describe", path, {}) as decoder:
         for record in decoder.records():
             return VideoDescription(**record.fields)
         raise NoFramesError(
             f"the decoder died with {decoder.death_signal} before the first frame of {path}",
-            hint="The file is damaged, or memory ran out.",
+            hint="The file is damaged.",
         )
