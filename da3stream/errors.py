@@ -11,6 +11,7 @@
     │   └── MixedImageSizesError
     ├── EstimationError          an estimator cannot work with what it was given, or broke its contract
     │   └── DeviceMemoryError    the GPU's memory does not hold so many frames at a time
+    ├── ProcessLostError         a child process was killed from outside; the same work may succeed later
     ├── StoreError               the run directory cannot be used
     │   ├── RunExistsError       it is not empty, and neither --resume nor --overwrite was said
     │   ├── RunMismatchError     it belongs to another input or configuration
@@ -89,6 +90,14 @@ class EstimationError(Da3StreamError):
 
 class DeviceMemoryError(EstimationError):
     """The device's memory does not hold so many frames at a time, however the work is cut."""
+
+
+class ProcessLostError(Da3StreamError):
+    """A child process was killed from outside, for want of memory perhaps, or ended without its answer.
+
+    No `InputError` and no `EstimationError`: nothing is wrong with what it worked on, so nothing may be left
+    out because of it.
+    """
 
 
 class StoreError(Da3StreamError):

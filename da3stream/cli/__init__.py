@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except Da3StreamError as error:
         _fail(str(error))
+    except MemoryError:
+        _fail("memory ran out. What a run has stored is kept: go on with da3stream resume RUN.")
     except ImportError as error:
         _fail(_explain_import(error))
     except BrokenPipeError:  # the reader of our output, `head` for example, has gone

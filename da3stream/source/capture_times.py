@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
+from da3stream.source.image_file import MAX_PIXELS
+
 _JPEG_HEAD_BYTES = 1 << 18
 """EXIF segments lie at the start of a JPEG file, so the picture behind them need not be decoded."""
 
@@ -42,11 +44,13 @@ def exif_tags(path: Path) -> dict[str, str]:
     import av
     from av.error import FFmpegError
 
+    limits = {"max_pixels": str(MAX_PIXELS)}
     is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     try:
         with path.open("rb") as file:
             head = file.read(_JPEG_HEAD_BYTES if is_jpeg else -1)
-        with av.open(io.BytesIO(head), metadata_errors="replace") as container:
+        with av.open(io.BytesIO(head), metadata_errors="replace", options=limits) as container:
+            container.streams.video[0].codec_context.options = limits
             for frame in container.decode(video=0):
                 metadata = getattr(frame, "metadata", {})  # PyAV 17, the last for Python 3.10, has none
                 return {name.rpartition("/")[2]: value.strip() for name, value in metadata.items()}

@@ -81,14 +81,17 @@ def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> No
     selected = select(decoder, rule, elapsed_s=lambda decoded: decoded.elapsed_s, motion=motion)
     if not _send_all(OrderedConversion(selected, convert), output):
         raise _no_frames(decoder)
-    counts = None if motion is None else {"kept": motion.kept, "offered": motion.offered}
-    write_record(output, Kind.END, {**_end_fields(decoder), "motion": counts})
+    write_record(output, Kind.END, {**_end_fields(decoder), "motion": _motion_counts(motion)})
 
 
 def _motion_filter(threshold: float) -> MotionFilter[DecodedFrame]:
     from da3stream.source.motion import MotionFilter
 
     return MotionFilter(threshold, lambda decoded: _scaler().grey(decoded.frame))
+
+
+def _motion_counts(motion: MotionFilter[DecodedFrame] | None) -> dict[str, int] | None:
+    return None if motion is None else {"kept": motion.kept, "offered": motion.offered}
 
 
 def _frame_message(decoded: DecodedFrame, decoder: VideoDecoder, resolution: int) -> Message:
@@ -107,11 +110,11 @@ def _capture(request: Record, output: BinaryIO, stop: threading.Event) -> None:
     from da3stream.source.live_capture import BufferedCapture, LiveCapture
 
     fields = request.fields
-    capture = LiveCapture(
-        LiveAddress(**fields["address"]), SelectionRule(**fields["rule"]), Patience(**fields["patience"])
-    )
+    rule = SelectionRule(**fields["rule"])
+    motion = None if rule.motion is None else _motion_filter(rule.motion)
+    capture = LiveCapture(LiveAddress(**fields["address"]), rule, Patience(**fields["patience"]))
     messages = BufferedCapture(
-        capture, stop, lambda decoded, decoder: _frame_message(decoded, decoder, fields["resolution"])
+        capture, motion, stop, lambda decoded, decoder: _frame_message(decoded, decoder, fields["resolution"])
     )
     sent = 0
     for message in messages:
@@ -123,7 +126,11 @@ def _capture(request: Record, output: BinaryIO, stop: threading.Event) -> None:
             f"the capture of {capture.address.shown} ended before a frame was taken",
             hint="Check --start and --end: they count seconds from the first frame.",
         )
-    end = {**_end_fields(capture.decoder), "counts": messages.counts()}
+    end = {
+        **_end_fields(capture.decoder),
+        "counts": messages.counts(),
+        "motion": _motion_counts(motion),
+    }
     write_record(output, Kind.END, {**end, "duration_s": None} if capture.is_live else end)
 
 

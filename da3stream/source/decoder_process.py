@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 import da3stream
 from da3stream import errors
+from da3stream.child_process import GO_ON, has_crashed, signal_name
 from da3stream.source.records import Kind, Record, encode_record, read_record, write_record
 
 _PIPE_BYTES = 1 << 20
@@ -48,6 +48,7 @@ class DecoderProcess:
         Raises:
             InputError: the process cannot be started.
         """
+        self._path = path
         # A file cannot block its writer, as a pipe that nobody reads would.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         try:
@@ -70,8 +71,9 @@ class DecoderProcess:
         _widen(self._stdout)
         with suppress(BrokenPipeError):  # it died at once: `records` says why
             write_record(self._stdin, Kind.REQUEST, fields, payload)
+        self._was_ended = False
         self.death_signal: str | None = None
-        """Name of the signal that killed the process, once `records` has ended."""
+        """Name of the signal of a crash that ended the process, once `records` has ended."""
 
     def __enter__(self) -> DecoderProcess:
         return self
@@ -99,13 +101,15 @@ class DecoderProcess:
 
     def kill(self) -> None:
         """End the process now; `records` ends, too."""
+        self._was_ended = True
         self._process.kill()
 
     def records(self) -> Iterator[Record]:
-        """All records until the process ends. If a signal killed it, `death_signal` names it afterwards.
+        """All records until the process ends. If it crashed, `death_signal` names the signal afterwards.
 
         Raises:
             InputError: the input cannot be used (the subclass says why), or the process failed.
+            ProcessLostError: the process was killed from outside.
         """
         while (record := read_record(self._stdout)) is not None:
             if record.kind is Kind.ERROR:
@@ -118,8 +122,14 @@ class DecoderProcess:
             code = self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise errors.InputError("the decoder process closed its output and does not end") from None
-        if code < 0:
-            self.death_signal = signal.Signals(-code).name
+        if self._was_ended:
+            return
+        if has_crashed(code):
+            self.death_signal = signal_name(code)
+        elif code < 0:
+            raise errors.ProcessLostError(
+                f"the decoder of {self._path} was killed with {signal_name(code)}", hint=GO_ON
+            )
         elif code > 0:
             raise errors.InputError(
                 f"the decoder process failed with status {code}", got=self._last_words() or "no message"

@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 
 from da3stream.errors import UnreadableImageError
 from da3stream.source.base import OriginalImage
+from da3stream.source.image_size import claimed_size, is_jpeg
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 1 << 28
+"""Of one image: 268 million, more than any camera has. A larger claim is a damaged header."""
+_MAX_JPEG_PIXELS_PER_BYTE = 512
+"""A JPEG file has at least one bit for each 8x8 block, the Huffman code of its mean (ITU-T T.81, F.1.2)."""
 _PUBLISHED_AS_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
 
 
@@ -45,8 +50,14 @@ def _decode(encoded: bytes, path: Path) -> NDArray[np.uint8]:
     """
     import cv2
 
+    _check_claim(encoded, path)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH  # three channels, EXIF rotation, depth as stored
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    except cv2.error as error:
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError(f"no memory for the image {path}") from error
+        image = None
     if image is None:
         raise UnreadableImageError(
             f"the image {path} cannot be decoded",
@@ -63,6 +74,19 @@ def _decode(encoded: bytes, path: Path) -> NDArray[np.uint8]:
             expected="8 or 16 bits per channel",
         )
     return image
+
+
+def _check_claim(encoded: bytes, path: Path) -> None:
+    """Raise UnreadableImageError if the header claims a size that cannot be true."""
+    width, height = claimed_size(encoded) or (0, 0)
+    limit = min(MAX_PIXELS, _MAX_JPEG_PIXELS_PER_BYTE * len(encoded)) if is_jpeg(encoded) else MAX_PIXELS
+    if width * height > limit:
+        raise UnreadableImageError(
+            f"the image {path} cannot be decoded",
+            got=f"a header that claims {width}x{height} pixels in a file of {len(encoded)} bytes",
+            expected=f"at most {limit} pixels",
+            hint="Remove or replace it; no image is skipped silently.",
+        )
 
 
 def published_image(source_index: int, path: Path) -> OriginalImage:

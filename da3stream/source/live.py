@@ -22,7 +22,7 @@ from da3stream.source.live_address import (
     Patience,
 )
 from da3stream.source.records import Kind
-from da3stream.source.selection import SelectionRule, video_rule
+from da3stream.source.selection import motion_summary, video_rule
 from da3stream.source.video import frame_of
 from da3stream.source.video_description import VideoDescription, description_from
 from da3stream.source.video_losses import loss_warnings
@@ -53,7 +53,7 @@ class LiveSource:
         self.input = address.shown
         """What names it in run.json: without passwords."""
         self._patience = Patience() if patience is None else patience
-        self._rule, self._resolution = video_rule(config), config.resolution
+        self._rule, self._resolution = video_rule(config, lambda _: None), config.resolution
         self._counts: dict[str, Any] = {}
         self._said: list[str] = []
         self._decoder: DecoderProcess | None = None
@@ -80,6 +80,7 @@ class LiveSource:
                     self._counts = record.fields.get("counts", {})
                     if record.kind is Kind.END:
                         self._warn(*loss_warnings(record.fields))
+                        self._said += motion_summary(**record.fields["motion"]) if self._rule.motion else ()
                     else:
                         frame = frame_of(record, index=0 if frame is None else frame.index + 1)
                         yield frame
@@ -184,10 +185,6 @@ class PipedSource(LiveSource):
     def _end(self, decoder: DecoderProcess) -> None:
         """The program before the pipe may be silent, so the decoder is not asked."""
         decoder.kill()
-
-    def _judge_death(self, signal_name: str, last: Frame | None) -> None:
-        if not self._is_stopping or last is None:
-            super()._judge_death(signal_name, last)
 
 
 def _count_warnings(counts: dict[str, Any], patience: Patience) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 from av.error import FFmpegError, ProtocolNotFoundError
@@ -14,10 +14,11 @@ from av.error import FFmpegError, ProtocolNotFoundError
 from da3stream.errors import InputError, MixedImageSizesError, NoFramesError, NotAVideoError
 from da3stream.source.live_address import PIPE_EXAMPLE, LiveAddress, Patience
 from da3stream.source.ordered_conversion import Message
-from da3stream.source.selection import FrameSelector, SelectionRule
+from da3stream.source.selection import SelectionRule, select
 from da3stream.source.thinned_buffer import ThinnedBuffer
 from da3stream.source.video_decoding import DecodedFrame, DecodingLosses, VideoDecoder
 
+Motion: TypeAlias = Callable[[Iterable[DecodedFrame]], Iterator[DecodedFrame]]
 BUFFERED_FRAMES = 60
 """Selected frames that wait for a slow run at most: as many as a chunk has by default."""
 
@@ -42,7 +43,7 @@ class StreamDecoder(VideoDecoder):
 
 
 class LiveCapture:
-    """Selected frames of a live stream. Iterate once.
+    """Frames of a live stream. `select` from them once.
 
     `elapsed_s` and `timestamp_s` count from the first frame of the capture. Within a connection they follow
     the stream's own clock; a new connection begins at the time that has passed by the wall clock.
@@ -58,7 +59,7 @@ class LiveCapture:
             InputError: that is not possible; the message says why.
         """
         self.address = address
-        self._selector = FrameSelector(rule)
+        self._rule = rule
         self._patience = patience
         self._stopped = threading.Event()
         self._last_frame_s = self._first_frame_s = 0.0
@@ -82,13 +83,17 @@ class LiveCapture:
         """End as if the camera had ended."""
         self._stopped.set()
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
-        """Yield the selected frames.
+    def select(self, motion: Motion | None) -> Iterator[DecodedFrame]:
+        """The selected frames; `motion` drops those without motion, which a rule may ask for.
 
         Raises:
             NoFramesError: the first connection gave no frame.
             MixedImageSizesError: the size of the images has changed.
         """
+        return select(self._frames(), self._rule, elapsed_s=lambda frame: frame.elapsed_s, motion=motion)
+
+    def _frames(self) -> Iterator[DecodedFrame]:
+        """All frames of all connections."""
         first_size: tuple[int, int] | None = None
         seen = 0
         while True:
@@ -99,10 +104,7 @@ class LiveCapture:
                     raise _changed_size(self.address, frame.elapsed_s, first_size, size)
                 if self._stopped.is_set():
                     return
-                if self._selector.take(frame.elapsed_s):
-                    yield frame
-                if self._selector.is_finished:
-                    return
+                yield frame
             if first_size is None:
                 raise NoFramesError(
                     f"no frame came from {self.address.shown}",
@@ -166,16 +168,18 @@ class BufferedCapture:
     def __init__(
         self,
         capture: LiveCapture,
+        motion: Motion | None,
         stop: threading.Event,
         convert: Callable[[DecodedFrame, VideoDecoder], Message],
     ) -> None:
         """
         Args:
             capture: of which stream.
+            motion: see `LiveCapture.select`.
             stop: ends the capture when set; what waits is still given out.
             convert: makes a message of a frame.
         """
-        self._capture, self._stop, self._convert = capture, stop, convert
+        self._capture, self._motion, self._stop, self._convert = capture, motion, stop, convert
         self._waiting: ThinnedBuffer[Message] = ThinnedBuffer(BUFFERED_FRAMES, is_thinned=capture.is_live)
 
     def counts(self) -> dict[str, Any]:
@@ -195,7 +199,7 @@ class BufferedCapture:
 
     def _fill(self) -> None:
         try:
-            for decoded in self._capture:
+            for decoded in self._capture.select(self._motion):
                 self._waiting.put(decoded.elapsed_s, self._convert(decoded, self._capture.decoder))
         except BaseException as error:  # raised again in the thread that iterates
             self._waiting.close(error)

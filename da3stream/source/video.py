@@ -66,6 +66,7 @@ class VideoSource:
             NoFramesError: nothing can be decoded, or the selection leaves nothing.
             MixedImageSizesError: the video changes its size.
             InputError: the decoder process failed.
+            ProcessLostError: the decoder process was killed from outside.
         """
         self.warnings.clear()
         request = {"rule": asdict(self.rule), "resolution": self._config.resolution}
@@ -82,11 +83,11 @@ class VideoSource:
                 self._warn(self._death(decoder.death_signal, frame))
 
     def _death(self, signal_name: str, last: Frame | None) -> str:
-        """The warning about a decoder that was killed; without any frame this is an error."""
+        """The warning about a decoder that crashed; without any frame this is an error."""
         if last is None:
             raise NoFramesError(
                 f"the decoder died with {signal_name} before the first frame of {self.path}",
-                hint="The file is damaged, or memory ran out.",
+                hint="The file is damaged.",
             )
         return (
             f"the decoder died with {signal_name} after frame {last.source_index} "
@@ -126,6 +127,7 @@ class VideoSource:
         Raises:
             ValueError: the indices do not ascend.
             InputError: a frame cannot be decoded, although it may have been before.
+            ProcessLostError: the decoder process was killed from outside.
         """
         numbers = np.fromiter(source_indices, np.int64)
         if (np.diff(numbers) <= 0).any():

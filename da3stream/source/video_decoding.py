@@ -29,6 +29,10 @@ from da3stream.source.orientation import Orientation
 _DECODER_THREADS = min(os.cpu_count() or 1, 8)
 """Each thread holds a frame, so the number is bounded."""
 
+MAX_PIXELS = 100_000_000
+"""Of one frame: 12K has 80 million. FFmpeg refuses larger ones, which only damaged headers claim."""
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedFrame:
@@ -109,6 +113,7 @@ class VideoDecoder:
         self.stream = _video_stream(self._container, path)
         # Threads by frames where the codec can do so; PyAV's default is by slices alone.
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.options = dict(_LIMITS)
         self.stream.codec_context.thread_count = _DECODER_THREADS
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._broken_until: int | None = None  # in units of the time base; None: all is well
@@ -215,7 +220,8 @@ class VideoDecoder:
 
 def _open(path: str) -> Any:
     try:
-        return av.open(path, metadata_errors="replace")
+        # The options also hold for the decoders that look for the size while the file is opened.
+        return av.open(path, metadata_errors="replace", options=_LIMITS)
     except FileNotFoundError:
         raise InputNotFoundError(f"there is no file {path}") from None
     except PermissionError:

@@ -68,6 +68,7 @@ def describe_video(path: Path) -> VideoDescription:
 
     Raises:
         InputError: it cannot be used; the subclass says why.
+        ProcessLostError: the decoder process was killed from outside.
     """
     with DecoderProcess("describe", path, {}) as decoder:
         return description_from(decoder, str(path))
@@ -84,5 +85,5 @@ def description_from(decoder: DecoderProcess, name: str) -> VideoDescription:
         return VideoDescription(**record.fields)
     raise NoFramesError(
         f"the decoder died with {decoder.death_signal} before the first frame of {name}",
-        hint="The file is damaged, or memory ran out.",
+        hint="It is damaged.",
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from da3stream.config import SourceConfig
-from da3stream.errors import InputError, NoFramesError
+from da3stream.errors import InputError, NoFramesError, ProcessLostError
 from da3stream.source import VideoSource
 from da3stream.source.decoder_process import DecoderProcess
 
@@ -77,7 +77,7 @@ def test_stopping_early_ends_the_process(long_video: Path, started: list[Decoder
     assert is_gone(started[0].pid)
 
 
-@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGKILL"])
+@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE"])
 def test_frames_before_a_crash_are_used_and_the_loss_is_reported(
     long_video: Path, started: list[DecoderProcess], signal_name: str
 ) -> None:
@@ -93,6 +93,36 @@ def test_frames_before_a_crash_are_used_and_the_loss_is_reported(
     assert signal_name in warning
     assert f"after frame {frames[-1].source_index} ({frames[-1].timestamp_s:.2f} s)" in warning
     assert is_gone(started[0].pid)
+
+
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_a_decoder_killed_from_outside_does_not_end_the_video_in_silence(
+    long_video: Path, started: list[DecoderProcess], signal_name: str
+) -> None:
+    source = VideoSource(long_video, SourceConfig(select="all", resolution=1008))
+    frames = iter(source)
+    next(frames)
+    os.kill(started[0].pid, signal.Signals[signal_name])
+    with pytest.raises(ProcessLostError, match=f"was killed with {signal_name}.* da3stream resume RUN"):
+        list(frames)
+    assert source.warnings == []
+    assert is_gone(started[0].pid)
+
+
+def test_a_decoder_killed_before_the_first_frame(
+    long_video: Path, monkeypatch: pytest.MonkeyPatch, started: list[DecoderProcess]
+) -> None:
+    records = DecoderProcess.records
+
+    def kill_first(process: DecoderProcess) -> Iterator[object]:
+        os.kill(process.pid, signal.SIGKILL)
+        return records(process)
+
+    monkeypatch.setattr(DecoderProcess, "records", kill_first)
+    for use in (list, VideoSource.describe, lambda source: list(source.originals([0]))):
+        with pytest.raises(ProcessLostError, match="was killed with SIGKILL"):
+            use(VideoSource(long_video, ALL))
+    assert all(is_gone(process.pid) for process in started)
 
 
 def test_a_crash_before_the_first_frame_is_an_error(

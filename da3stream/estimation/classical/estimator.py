@@ -46,6 +46,7 @@ class ClassicalEstimator:
 
         Raises:
             EstimationError: a single image, or arrays that do not belong together.
+            ProcessLostError: a worker process was killed from outside.
         """
         _check(images, indices, known_cameras)
         intrinsics = known_cameras.intrinsics if known_cameras else None

@@ -1,7 +1,8 @@
 """Messages between the estimator and its worker processes: a line of JSON and arrays as safetensors, never
 pickle.
 
-Layout: two little-endian uint64 (bytes of JSON, bytes of safetensors), the JSON, the safetensors.
+Layout: four bytes that mark a message, two little-endian uint64 (bytes of JSON, bytes of safetensors), the
+JSON, the safetensors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-_HEADER = struct.Struct("<QQ")
+_HEADER = struct.Struct("<4sQQ")
+_MARK = b"D3SM"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -38,17 +40,27 @@ def write_message(stream: IO[bytes], message: Message) -> None:
     arrays = safetensors.numpy.save(
         {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
     )
-    stream.write(_HEADER.pack(len(text), len(arrays)) + text + arrays)
+    stream.write(_HEADER.pack(_MARK, len(text), len(arrays)) + text + arrays)
     stream.flush()
 
 
 def read_message(stream: IO[bytes]) -> Message | None:
-    """The next message, or None at the end of the stream, also in the middle of a message."""
+    """The next message, or None at the end of the stream, also in the middle of a message.
+
+    Raises:
+        ValueError: the bytes are no message.
+    """
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
-    text_bytes, array_bytes = _HEADER.unpack(header)
+    mark, text_bytes, array_bytes = _HEADER.unpack(header)
+    if mark != _MARK:
+        raise ValueError(f"no message begins with {header!r}")
     body = stream.read(text_bytes + array_bytes)
     if len(body) < text_bytes + array_bytes:
         return None
-    return Message(fields=json.loads(body[:text_bytes]), arrays=safetensors.numpy.load(body[text_bytes:]))
+    try:
+        arrays = safetensors.numpy.load(body[text_bytes:])
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"the arrays of a message cannot be read: {error}") from error
+    return Message(fields=json.loads(body[:text_bytes]), arrays=arrays)

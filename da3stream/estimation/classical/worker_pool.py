@@ -27,7 +27,11 @@ class WorkerPool:
         return tuple(worker.pid for worker in self._workers if worker.pid is not None)
 
     def ask(self, requests: Sequence[Message]) -> list[Message]:
-        """Replies in the order of the requests; see `WorkerProcess.ask` for what a crash answers."""
+        """Replies in the order of the requests; see `WorkerProcess.ask` for what a crash answers.
+
+        Raises:
+            ProcessLostError: a child was killed from outside. The other jobs that had begun are waited for.
+        """
         idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
             idle.put(worker)

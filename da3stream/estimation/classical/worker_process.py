@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import da3stream
+from da3stream.child_process import GO_ON, has_crashed, signal_name
+from da3stream.errors import ProcessLostError
 from da3stream.estimation.classical.wire import Message, read_message, write_message
 
 logger = logging.getLogger(__name__)
 
 _MODULE = "da3stream.estimation.classical.worker"
+_PATIENCE_S = 10.0
 
 
 class WorkerProcess:
@@ -31,9 +35,12 @@ class WorkerProcess:
         return self._process.pid if self._process else None
 
     def ask(self, request: Message) -> Message:
-        """The reply to a job. A child that crashed or was killed answers with the field `failed`.
+        """The reply to a job. A child that crashed answers with the field `failed`.
 
-        After a time-out the reply has the field `timed_out` as well.
+        After a time-out the reply has the field `timed_out` as well. In each case the child is gone.
+
+        Raises:
+            ProcessLostError: the child was killed from outside, ended by itself, or sent no message.
         """
         process = self._process = self._process or _start()
         assert process.stdin is not None
@@ -47,15 +54,23 @@ class WorkerProcess:
             reply = read_message(process.stdout)
         except OSError:
             reply = None
+        except ValueError as error:
+            self.close()
+            raise ProcessLostError("a worker process answered with what is no message", got=error) from error
         finally:
             watchdog.cancel()
             watchdog.join()
         if reply is not None:
             return reply
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE_S)  # by itself: killing it first would hide how it ended
         self.close()
         if timed_out.is_set():
             return Message(fields={"failed": f"no answer within {self._time_limit_s:g} s", "timed_out": True})
-        return Message(fields={"failed": f"its process ended with status {process.returncode}"})
+        status = process.returncode
+        if has_crashed(status):
+            return Message(fields={"failed": f"its process crashed with {signal_name(status)}"})
+        raise _lost(status)
 
     def close(self) -> None:
         """End the child, if one runs, and reap it."""
@@ -71,6 +86,17 @@ class WorkerProcess:
                     stream.close()
             except OSError:
                 logger.debug("the worker's pipe broke while it was closed")
+
+
+def _lost(status: int) -> ProcessLostError:
+    what, name = "a worker process of the estimator", signal_name(status)
+    if name is not None:
+        return ProcessLostError(f"{what} was killed with {name}", hint=GO_ON)
+    return ProcessLostError(
+        f"{what} ended with status {status}",
+        expected="an answer",
+        hint="Log at level DEBUG to see what it says. What a run has stored is kept.",
+    )
 
 
 def _end(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:

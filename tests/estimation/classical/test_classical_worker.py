@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import da3stream
+from da3stream.errors import ProcessLostError
 from da3stream.estimation.classical.jobs import (
     graph_arrays,
     graph_from_arrays,
@@ -99,36 +102,95 @@ def test_job_that_raises_is_answered(pool, orbit):
     assert "failed" not in replies[1].fields
 
 
-def test_worker_killed_in_the_middle_of_a_job_loses_it_and_the_next_one_succeeds(orbit):
+def test_worker_killed_in_the_middle_of_a_job_is_an_error_and_the_next_job_succeeds(orbit):
     worker = WorkerProcess(time_limit_s=60.0)
     try:
         assert "failed" not in worker.ask(_request(orbit)).fields
         os.kill(worker.pid, signal.SIGSTOP)
         killer = threading.Timer(0.3, os.kill, args=(worker.pid, signal.SIGKILL))
         killer.start()
-        reply = worker.ask(_request(orbit))
+        with pytest.raises(ProcessLostError, match=r"was killed with SIGKILL\. Probably memory ran out\."):
+            worker.ask(_request(orbit))
         killer.join()
-        assert reply.fields["failed"] == "its process ended with status -9"
-        assert "timed_out" not in reply.fields
         assert worker.pid is None
         assert "failed" not in worker.ask(_request(orbit)).fields
     finally:
         worker.close()
 
 
-@pytest.mark.parametrize("fatal", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+@pytest.mark.parametrize("fatal", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE"])
 def test_worker_that_crashes_is_gone_at_once_and_replaced(orbit, fatal):
     """Native libraries may catch these signals to print a stack trace, and hang."""
     worker = WorkerProcess(time_limit_s=60.0)
     try:
         worker.ask(_request(orbit))
         pid = worker.pid
-        os.kill(pid, fatal)
+        os.kill(pid, signal.Signals[fatal])
         assert _wait_until_gone(pid)
-        assert worker.ask(_request(orbit)).fields["failed"] == f"its process ended with status {-fatal}"
+        assert worker.ask(_request(orbit)).fields == {"failed": f"its process crashed with {fatal}"}
+        assert not Path(f"/proc/{pid}").exists()
         assert "failed" not in worker.ask(_request(orbit)).fields
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize("fatal", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_worker_killed_from_outside_is_an_error_and_replaced(orbit, fatal):
+    """The job would have succeeded: a result without it would not be that of an undisturbed run."""
+    worker = WorkerProcess(time_limit_s=60.0)
+    try:
+        worker.ask(_request(orbit))
+        pid = worker.pid
+        os.kill(pid, signal.Signals[fatal])
+        assert _wait_until_gone(pid)
+        with pytest.raises(ProcessLostError, match=f"was killed with {fatal}"):
+            worker.ask(_request(orbit))
+        assert not Path(f"/proc/{pid}").exists()
+        assert "failed" not in worker.ask(_request(orbit)).fields
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("exit 3", "ended with status 3"),
+        ("echo 'Segmentation fault, or so: this is what a library printed'", "what is no message; got"),
+        ("cat garbage", "arrays of a message cannot be read"),
+        ("cat no_json", "no message; got"),
+    ],
+)
+def test_worker_that_answers_garbage_or_ends_is_one_error(orbit, tmp_path, monkeypatch, does, message):
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\ncd {tmp_path}\n{does}\nexec cat > read\n")
+    fake.chmod(0o755)
+    (tmp_path / "garbage").write_bytes(struct.pack("<4sQQ", b"D3SM", 2, 4) + b"{}junk")
+    arrays = safetensors.numpy.save({})
+    (tmp_path / "no_json").write_bytes(struct.pack("<4sQQ", b"D3SM", 2, len(arrays)) + b"{]" + arrays)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    worker = WorkerProcess(time_limit_s=60.0)
+    with pytest.raises(ProcessLostError, match=message):
+        worker.ask(_request(orbit))
+    assert worker.pid is None
+    monkeypatch.undo()
+    assert "failed" not in worker.ask(_request(orbit)).fields
+    worker.close()
+
+
+def test_one_killed_worker_of_a_pool_is_one_error_and_none_is_left(orbit):
+    workers = WorkerPool(time_limit_s=60.0)
+    try:
+        workers.ask([_request(orbit)] * 2)
+        pids = workers.pids
+        os.kill(pids[0], signal.SIGKILL)
+        assert _wait_until_gone(pids[0])
+        with pytest.raises(ProcessLostError, match="was killed with SIGKILL"):
+            workers.ask([_request(orbit)] * 4)
+        assert all("failed" not in reply.fields for reply in workers.ask([_request(orbit)] * 2))
+    finally:
+        pids += workers.pids
+        workers.close()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_interrupt_is_left_to_the_parent(orbit):

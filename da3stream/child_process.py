@@ -1,0 +1,30 @@
+"""How a child process ended, by its exit status: a leaf, since the decoder and the mappers are both children.
+
+A crash comes from what the child worked on, and would come again: the work is lost, and what remains is used.
+Any other signal comes from outside, from a user or from a system that is short of memory. Then nothing may be
+left out in silence, since the same work succeeds another time.
+"""
+
+from __future__ import annotations
+
+import signal
+
+CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"})
+"""Signals that native code draws upon itself."""
+GO_ON = "Probably memory ran out. What a run has stored is kept: go on with da3stream resume RUN."
+"""What the user can do about a child that was killed."""
+
+
+def signal_name(status: int) -> str | None:
+    """Name of the signal that ended a process, by `Popen.returncode`; None if none did."""
+    if status >= 0:
+        return None
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # a real-time signal without a name
+        return f"signal {-status}"
+
+
+def has_crashed(status: int) -> bool:
+    """Whether a process ended by a crash of its own, by `Popen.returncode`."""
+    return signal_name(status) in CRASHES

@@ -1,0 +1,264 @@
+"""Corrupt videos and images end in frames or in one line: never in a traceback, a hang or a child left over.
+
+The default suite reads a few of the corruptions, `pytest -m slow` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from da3stream.source import video_decoding
+
+from . import media_corruption
+from .media_corruption import (
+    CLIPS,
+    CORRUPTIONS,
+    FRAMES,
+    IMAGES,
+    children,
+    corrupted,
+    encoded_image,
+    read,
+    with_claimed_size,
+    write_clip,
+)
+
+PATIENCE_S = 60.0
+COMMAND_PATIENCE_S = 300.0
+"""It imports torch, on a machine that may be busy."""
+SEEDS = range(3)
+MEMORY_BYTES = 1 << 30
+PHOTOS = 3
+"""Images in a folder, of which the middle one is corrupt."""
+ROOT = Path(media_corruption.__file__).resolve().parents[2]
+RUN_OPTIONS = ("--model", "tiny", "--weights", "seeded:0", "--resolution", "84", "--chunk-size", "4")
+RUN_OPTIONS += ("--max-frames", "8", "--no-loop")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The bytes of every clip."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in CLIPS:
+        write_clip(folder / name, name)
+    return {name: (folder / name).read_bytes() for name in CLIPS}
+
+
+@contextmanager
+def watched(known: set[int]) -> Iterator[None]:
+    """Fails if the block lasts too long, or leaves a child that is not among the `known` ones."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        for pid in children() - known:
+            os.kill(pid, signal.SIGKILL)
+
+    watchdog = threading.Timer(PATIENCE_S, stop)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        assert not late.is_set(), "it hung and was killed"
+        assert children() <= known, "a child is left"
+
+
+def read_corrupt_clip(folder: Path, name: str, content: bytes, kind: str, seed: int) -> None:
+    path = folder / f"{seed}_{kind.replace(' ', '_')}_{name}"
+    path.write_bytes(corrupted(content, kind, seed))
+    with watched(children()):
+        outcome = read(path)
+    assert outcome.frames <= FRAMES, (kind, seed)
+    assert "\n" not in str(outcome.error), outcome
+    assert (outcome.error is None) == (outcome.frames > 0) or "changes its size" in str(outcome.error), (
+        kind, seed, outcome,
+    )  # fmt: skip
+
+
+def write_photos(folder: Path, suffix: str, kind: str, seed: int) -> Path:
+    """A folder of images, the middle one of which is corrupt."""
+    photos = folder / f"{suffix}_{kind.replace(' ', '_')}_{seed}"
+    photos.mkdir()
+    for index in range(PHOTOS):
+        content = encoded_image(index, suffix)
+        if index == PHOTOS // 2:
+            content = corrupted(content, kind, seed)
+        (photos / f"{index}.{suffix}").write_bytes(content)
+    return photos
+
+
+def read_elsewhere(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read inputs in a process of its own, which a broken decoder may take down or hold up."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.media_corruption", *map(str, paths)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(paths)
+    return outcomes
+
+
+def check_photos(folder: Path, suffix: str, kinds: Sequence[str], seeds: Sequence[int]) -> None:
+    """A corrupt image is an error that names it; what its decoder cannot notice gives a frame."""
+    folders = [write_photos(folder, suffix, kind, seed) for kind, seed in product(kinds, seeds)]
+    for outcome in read_elsewhere(folders):
+        assert "\n" not in str(outcome["error"]), outcome
+        is_whole = outcome["error"] is None and outcome["frames"] == PHOTOS
+        names_it = f"{PHOTOS // 2}.{suffix}" in str(outcome["error"]) and outcome["frames"] == PHOTOS // 2
+        assert is_whole or names_it, outcome
+
+
+# A few of all ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_corrupt_clip(tmp_path: Path, clips: dict[str, bytes], name: str) -> None:
+    """Another kind of damage for each clip, in turn."""
+    kind = list(CORRUPTIONS)[list(CLIPS).index(name) % len(CORRUPTIONS)]
+    read_corrupt_clip(tmp_path, name, clips[name], kind, seed=0)
+
+
+@pytest.mark.parametrize("suffix", IMAGES)
+def test_a_folder_with_a_corrupt_image(tmp_path: Path, suffix: str) -> None:
+    check_photos(tmp_path, suffix, ["truncated", "burst", "header bits"], [0])
+
+
+# All of them ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLIPS)
+def test_corrupt_clips(tmp_path: Path, clips: dict[str, bytes], name: str) -> None:
+    for kind, seed in product(CORRUPTIONS, SEEDS):
+        read_corrupt_clip(tmp_path, name, clips[name], kind, seed)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < MEMORY_BYTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", IMAGES)
+def test_folders_with_corrupt_images(tmp_path: Path, suffix: str) -> None:
+    check_photos(tmp_path, suffix, list(CORRUPTIONS), SEEDS)
+
+
+# Sizes that cannot be ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vp9.webm", "vp9.mkv", "mjpeg.avi", "mjpeg.mkv"])
+def test_a_clip_that_claims_a_gigantic_size_is_refused_before_memory_is_taken(
+    tmp_path: Path, clips: dict[str, bytes], name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(with_claimed_size(clips[name], 16000, 16000))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    with watched(children()):
+        outcome = read(path)
+    assert "could be decoded; got 40 broken packets" in str(outcome.error)
+    after_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert after_bytes < max(before * 1024 + 1, 300e6)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_every_decoder_obeys_the_limit(
+    tmp_path: Path, clips: dict[str, bytes], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(clips[name])
+    assert len(list(video_decoding.VideoDecoder(str(path)))) == FRAMES
+    monkeypatch.setattr(video_decoding, "_LIMITS", {"max_pixels": str(128 * 64)})
+    assert list(video_decoding.VideoDecoder(str(path))) == []
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tiff"])
+def test_an_image_that_claims_a_gigantic_size_is_refused_before_memory_is_taken(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"large.{suffix}"
+    path.write_bytes(with_claimed_size(encoded_image(0, suffix), 40000, 30000))
+    (outcome,) = read_elsewhere([path])
+    assert "claims 40000x30000 pixels in a file of" in outcome["error"]
+    assert outcome["peak_bytes"] < MEMORY_BYTES // 2
+
+
+def test_a_jpeg_is_not_filled_up_with_grey_to_a_size_that_its_bytes_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "grey.jpg"
+    path.write_bytes(with_claimed_size(encoded_image(0, "jpg"), 4000, 3000))
+    (outcome,) = read_elsewhere([path])
+    assert "claims 4000x3000 pixels in a file of" in outcome["error"]
+
+
+# The command line -------------------------------------------------------------------------------------------
+
+
+def run_command(folder: Path, clip: Path) -> None:
+    """The command ends in a run or in one line, and the decoders of this clip are gone."""
+    command = [sys.executable, "-m", "da3stream", "run", str(clip), "-o", str(folder), *RUN_OPTIONS]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode in (0, 1), (clip.name, done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr, (clip.name, done.stderr)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == done.returncode, (clip.name, done.stderr)
+    assert errors == done.stderr.splitlines()[-1:] or not errors, (clip.name, done.stderr)
+    status = json.loads((folder / "run.json").read_text())["status"] if done.returncode == 0 else "failed"
+    assert status == ("failed" if errors else "finished")
+    assert not processes_that_name(clip)
+
+
+def processes_that_name(path: Path) -> list[str]:
+    """Command lines of living processes with this path in them."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(entry.read_bytes().decode("utf-8", "replace").replace("\0", " "))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [line for line in lines if str(path) in line]
+
+
+def test_the_command_with_a_corrupt_clip(tmp_path: Path, clips: dict[str, bytes]) -> None:
+    clip = tmp_path / "cut.mp4"
+    clip.write_bytes(corrupted(clips["h264.mp4"], "truncated", 0))
+    run_command(tmp_path / "run", clip)
+
+
+@pytest.mark.slow
+def test_the_command_with_corrupt_clips(tmp_path: Path, clips: dict[str, bytes]) -> None:
+    """Every clip with two kinds of damage, two commands at a time."""
+    kinds = list(CORRUPTIONS)
+    jobs = []
+    for number, name in enumerate(CLIPS):
+        for offset in (1, 4):
+            kind = kinds[(number + offset) % len(kinds)]
+            clip = tmp_path / f"{offset}_{name}"
+            clip.write_bytes(corrupted(clips[name], kind, 7))
+            jobs.append((tmp_path / f"run_{offset}_{name}", clip))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: run_command(*job), jobs))
