@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.errors import StoreError
 from da3stream.loop_closure.candidates import CandidateOptions, FrameHits, LoopCandidates
 from da3stream.loop_closure.exclusion import search_limits, travelled_chunks
 from da3stream.loop_closure.keyframes import choose_keyframes
@@ -55,9 +56,15 @@ class LoopSearch:
             vectors: (M, dim) of unit length.
             centres: (N, 3) camera centres of all frames so far, N > every index.
         """
-        if self._index is None:
-            self._index = PlaceIndex(self._file, vectors.shape[1])
-        self._index.add(frames, vectors)
+        try:
+            if self._index is None:
+                self._index = PlaceIndex(self._file, vectors.shape[1])
+            self._index.add(frames, vectors)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self._file}: {error.strerror}",
+                hint="What is stored until here is kept; once the cause is removed, go on with --resume.",
+            ) from error
         before = search_limits(
             frames,
             min_gap=max(self._chunk, MIN_GAP),
