@@ -82,6 +82,7 @@ class Joiner:
         bridge = self._bridge(chunk)
         reason = bridge if isinstance(bridge, str) else self._problem_of_coarse(bridge)
         if isinstance(bridge, str) or reason is not None:
+            self._refuse_to_lose(chunk, str(reason))
             self._run.put_rejected(RejectedChunk(scale=stride, frames=frames, reason=str(reason)))
             return reason
         self._keep(bridge)
@@ -108,6 +109,8 @@ class Joiner:
         known = self._run.loops.get((candidate.later, candidate.earlier))
         if known is None or (known.is_accepted and not self._is_joined(chunk)):
             known = self._verify(candidate, sides, chunk, world_scales)
+            if known.reason is not None:
+                self._refuse_to_lose(chunk, known.reason)
             self._run.put_loop(known)
         elif known.is_accepted:
             self._adopt(chunk)
@@ -161,6 +164,11 @@ class Joiner:
             return f"its frames cannot be reconstructed together: {error}"
         submap = self._maker.preview(chunk, prediction)
         return _Bridge(chunk=chunk, prediction=prediction, submap=submap, edges=self._measure(submap))
+
+    def _refuse_to_lose(self, chunk: Chunk, reason: str) -> None:
+        """StoreError if a bridge that is refused now was stored: all chunks after it are numbered by it."""
+        if chunk.index in self._run.chunks:
+            raise self._run.forget_from(chunk.index, reason)
 
     def _problem_of_coarse(self, bridge: _Bridge) -> str | None:
         problems = [self._problem(edge) for edge in bridge.edges]

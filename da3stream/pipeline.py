@@ -11,6 +11,7 @@ from typing import Any, get_args
 from da3stream import __version__
 from da3stream.config import Config, load_config
 from da3stream.config.model import ModelName
+from da3stream.disk import DiskBudget
 from da3stream.errors import RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
@@ -115,6 +116,7 @@ def export(
         write_outputs(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
         )
+        run.write_manifest(status="finished")
         return run.root
     finally:
         run.close()
@@ -135,6 +137,9 @@ def _opened(
     config, watching = config or load_config(), progress or ignore_progress
     opened = open_source(source, config) if isinstance(source, str | Path) else source
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
+    disk = DiskBudget(Path(output), config)
+    if not begun:
+        disk.plan(opened.size_hint())
     own: EstimatorOnDemand | None = None
     if estimator is None:
         estimator = own = _own_estimator(Path(output), begun, config, watching)
@@ -155,6 +160,9 @@ def _opened(
         )
         run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
         try:
+            for path in run.changed_outputs if run.is_finished else ():
+                line = f"{path} is not as it was written; `da3stream export` writes it again"
+                watching(Progress(stage="start", message=line))
             if own and not run.is_finished:
                 _check_weights(run, "weights", own.name, own.weights)
             if own_place and not run.is_finished:
@@ -162,7 +170,7 @@ def _opened(
             places = PlaceRecorder(run, estimator.name, load)
             frames = Recording(run, opened, config, watching) if isinstance(opened, CapturesOnce) else opened
             with LocalExecutor(estimator) as executor:
-                yield Session(run, frames, config, estimator, executor, places, watching)
+                yield Session(run, frames, config, estimator, executor, places, disk, watching)
             if run.is_finished:
                 run.recording.drop_files()
         finally:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
 from da3stream.config import Config
+from da3stream.disk import BYTES_PER_FRAME, DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.executors import Estimate, Executor
@@ -33,8 +34,6 @@ from da3stream.store import PlanRecord, Run
 from da3stream.writers import export_names
 from da3stream.writers.cloud import confident_cloud
 
-DISK_BYTES_PER_FRAME = 140_000
-"""What intermediate files take at 504x280; in proportion to the pixels at other sizes."""
 FEWEST_FINE_CHUNKS = 3
 """With fewer a coarse chunk has nothing to tie together."""
 FAILURES_THAT_END_COARSE = 2
@@ -52,8 +51,10 @@ class Session:
         estimator: GeometryEstimator,
         executor: Executor,
         places: PlaceRecorder,
+        disk: DiskBudget,
         progress: ProgressCallback,
     ) -> None:
+        self._disk = disk
         self.run, self.source, self.config = run, source, config
         self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
@@ -94,6 +95,7 @@ class Session:
         """The chunks, from decoded frames; those that are stored are checked against them and read."""
         with self._ahead() as chunks:
             while (begun := self._next(chunks)) is not None:
+                self._disk.check()
                 if self._joiner.chunks == 0:
                     self._say_plan(self._maker.plan_of(0))
                 loaded = begun.window.numbered(self._joiner.chunks)
@@ -159,6 +161,7 @@ class Session:
         if self.run.is_finished:
             self._keep_what_was_asked_for()
             return result_of(self.run)
+        self._disk.check_outputs(self.run.end_of_stream.frames if self.run.end_of_stream else 0)
         self._settle()
         with self._times.stage("assembly"):
             trajectory = trajectory_of(self.run, self._placed)
@@ -344,7 +347,7 @@ class Session:
 
     def _say_plan(self, plan: PlanRecord) -> None:
         """What is about to happen, in a line."""
-        bytes_per_frame = DISK_BYTES_PER_FRAME * (self.config.resolution / 504) ** 2
+        bytes_per_frame = BYTES_PER_FRAME * (self.config.resolution / 504) ** 2
         disk = "" if self._total is None else f", about {self._total * bytes_per_frame / 1e6:.0f} MB on disk"
         line = f"model {self._estimator.name}, {describe(plan)}{disk}"
         self._progress(Progress(stage="start", message=line))

@@ -283,6 +283,11 @@ class OutputConfig(_Section):
         description="What stays in the run directory: nothing but the outputs; the reduced depth (allows "
         "`export` later); or full-size depth too (results_output/).",
     )
+    disk: Annotated[str | None, AfterValidator(_memory)] = Field(
+        None,
+        description="What the run directory may take on the disk, 50GB for example (a GB is 2^30 bytes); "
+        "default: what is free there, but a little. It may be more when a run is resumed.",
+    )
     colmap_images: int = Field(
         2000,
         ge=0,
@@ -298,6 +303,11 @@ class OutputConfig(_Section):
     voxel_size: float | None = Field(
         None, gt=0, description="Thin the cloud to one point per cube of this side, in world units."
     )
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """`disk` in bytes."""
+        return None if self.disk is None else memory_bytes(self.disk)
 
 
 class Config(OutputConfig, LoopConfig, EstimationConfig, ChunkingConfig, SourceConfig):

@@ -22,7 +22,7 @@ from da3stream.source.live_address import (
     Patience,
 )
 from da3stream.source.records import Kind
-from da3stream.source.selection import motion_summary, video_rule
+from da3stream.source.selection import SelectionRule, motion_summary, video_rule
 from da3stream.source.video import frame_of
 from da3stream.source.video_description import VideoDescription, description_from
 from da3stream.source.video_losses import loss_warnings

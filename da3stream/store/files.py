@@ -7,18 +7,21 @@ fsynced, renamed, and the folder that names it is fsynced.
 from __future__ import annotations
 
 import contextlib
-import io
+import fcntl
 import os
-import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
-from da3stream.errors import RunCorruptError, StoreError
+from da3stream.errors import RunCorruptError, RunLockedError, StoreError
+from da3stream.store.filesystem import FileSystem
+from da3stream.store.pending import PendingFile, PendingFolder, open_for_appending
 
 SCRATCH = "scratch"
+LOCK = "lock"
+FILE_SYSTEM = FileSystem()
+"""What all run directories are written through. Tests put their doubles here."""
 
 
 class RunFiles:
@@ -26,6 +29,47 @@ class RunFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._filesystem = FILE_SYSTEM
+
+    def lock(self) -> int:
+        """Make the folder if need be and lock it; closing the descriptor unlocks it.
+
+        Raises:
+            RunLockedError: another process holds the lock.
+            StoreError: the folder cannot be made, or its file system has no locks.
+        """
+        try:
+            self._filesystem.make_folders(self.root)
+            is_new = not (self.root / LOCK).exists()
+            descriptor = self._filesystem.open(self.root / LOCK, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunLockedError(
+                f"another process works on {self.root}", hint="Wait for it, or stop it."
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(
+                f"cannot lock the run directory {self.root}: {error.strerror}",
+                hint="Choose a folder on a file system that has locks.",
+            ) from error
+        if is_new:  # it is by the lock that a folder with nothing else than scratch files is known as ours
+            try:
+                self._filesystem.sync(self.root)
+            except OSError as error:
+                os.close(descriptor)
+                raise self._unusable(error) from error
+        return descriptor
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write into the run directory {self.root}: {error.strerror}",
+            hint="Name another one, or try again once the cause is removed.",
+        )
 
     def path(self, relative: str) -> Path:
         """Absolute path of a file of the run. StoreError if it would lie outside."""
@@ -78,37 +122,53 @@ class RunFiles:
 
     def file(self, relative: str) -> PendingFile:
         """Begin a file that becomes visible when committed."""
-        return PendingFile(self._scratch(relative), self.path(relative))
+        target = self.path(relative)
+        with self.writing(relative):
+            return PendingFile(self._scratch(relative), target, self._filesystem)
 
     def folder(self, relative: str) -> PendingFolder:
         """Begin a folder that becomes visible when committed."""
-        return PendingFolder(self._scratch(relative), self.path(relative))
+        target = self.path(relative)
+        with self.writing(relative):
+            return PendingFolder(self._scratch(relative), target, self._filesystem)
 
     def append(self, relative: str, line: bytes) -> None:
         """Append to a file and force it to the disk. StoreError if that fails."""
         path = self.path(relative)
         is_new = not path.exists()
         with self.writing(relative):
-            with path.open("ab") as stream:
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
+            descriptor = open_for_appending(path, self._filesystem)
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._filesystem.write(descriptor, rest) :]
+                self._filesystem.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             if is_new:
-                sync_folder(path.parent)
+                self._filesystem.sync(path.parent)
 
     def truncate(self, relative: str, length: int) -> None:
         """Cut a file down to its first `length` bytes, durably."""
-        with self.path(relative).open("r+b") as stream:
-            stream.truncate(length)
-            os.fsync(stream.fileno())
+        with self.writing(relative):
+            descriptor = self._filesystem.open(self.path(relative), os.O_RDWR)
+            try:
+                self._filesystem.truncate(descriptor, length)
+                self._filesystem.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def remove(self, relative: str) -> None:
-        """Remove a file or a folder with all that is in it; missing ones are fine."""
+        """Remove a file or a folder with all that is in it, durably; missing ones are fine."""
         path = self.path(relative)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        if not os.path.lexists(path):
+            return
+        with self.writing(relative):
+            if path.is_dir() and not path.is_symlink():
+                self._filesystem.remove_tree(path)
+            else:
+                self._filesystem.unlink(path)
+            self._filesystem.sync(path.parent)
 
     def clean_scratch(self) -> None:
         """Remove what an earlier process left unfinished."""
@@ -121,73 +181,17 @@ class RunFiles:
             yield
         except OSError as error:
             raise StoreError(
-                f"cannot write {relative} of the run {self.root}: {error.strerror}",
+                f"cannot write {relative} of the run {self.root}: {error.strerror or error}",
                 hint="What is stored until here is kept; once the cause is removed, go on with --resume.",
             ) from error
 
     def scratch_folder(self) -> Path:
         """A folder that `clean_scratch` removes."""
         folder = self.root / SCRATCH
-        folder.mkdir(parents=True, exist_ok=True)
+        with self.writing(SCRATCH):
+            self._filesystem.make_folders(self.root)
+            self._filesystem.make_folder(folder)
         return folder
 
     def _scratch(self, relative: str) -> Path:
         return self.scratch_folder() / f"{uuid.uuid4().hex}-{PurePosixPath(relative).name}"
-
-
-class PendingFile:
-    """A file under a temporary name."""
-
-    def __init__(self, scratch: Path, target: Path) -> None:
-        self._scratch, self._target = scratch, target
-        self.stream: BinaryIO = io.BufferedRandom(io.FileIO(scratch, "w+"), buffer_size=1 << 20)
-
-    def commit(self) -> None:
-        """Close, force to the disk and rename."""
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
-        self.stream.close()
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self._scratch, self._target)
-        sync_folder(self._target.parent)
-
-    def abort(self) -> None:
-        """Close and remove."""
-        with contextlib.suppress(OSError):  # a full disk fails the flush that closing implies
-            self.stream.close()
-        self._scratch.unlink(missing_ok=True)
-
-
-class PendingFolder:
-    """A folder under a temporary name."""
-
-    def __init__(self, scratch: Path, target: Path) -> None:
-        self.path, self._target = scratch, target
-        scratch.mkdir()
-
-    def commit(self) -> None:
-        """Force its files to the disk and rename; an older folder of that name is removed."""
-        for path in [*self.path.rglob("*"), self.path]:
-            sync_folder(path)
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        if self._target.exists():
-            older = self.path.with_name(f"{self.path.name}.older")
-            os.replace(self._target, older)
-            os.replace(self.path, self._target)
-            shutil.rmtree(older)
-        else:
-            os.replace(self.path, self._target)
-        sync_folder(self._target.parent)
-
-    def abort(self) -> None:
-        """Remove it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Force a folder's entries, or a closed file's content, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

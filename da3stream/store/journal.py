@@ -1,73 +1,119 @@
 """The journal: a checked JSON line for each thing that is finished, appended after its files are on the disk.
 
-A line is `<crc32 in 8 hex digits> <JSON object>\n`. A line that a crash cut short is dropped on opening; a
-damaged line before the end is an error.
+A line is `<crc32 in 8 hex digits> <JSON object>\n`. A line that a crash cut short is dropped on opening. A
+damaged line before the end ends what can be trusted: what follows may rest on what is lost. But everything
+before it is a journal as a killed run would have left it, so it can be mended by going back to there.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from da3stream.errors import RunCorruptError
+from da3stream.errors import RunCorruptError, StoreError
 from da3stream.store.files import RunFiles
 
 JOURNAL = "journal.jsonl"
 
 Event = Mapping[str, Any]
 
+TIMELESS = ("begin", "output", "recorded", "recording_ended")
+"""Events that hold whatever else is forgotten: what was asked for, which files are ours, and the frames of an
+input that comes only once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Line:
+    start: int
+    """Byte at which it begins."""
+    content: bytes
+    """With its line break, if it has one."""
+    event: Event | None
+    """None if it is damaged."""
+    is_last: bool
+
 
 class Journal:
-    """Appends events to journal.jsonl and reads them back."""
+    """Appends events to journal.jsonl and reads them back. Several threads may append."""
 
     def __init__(self, files: RunFiles) -> None:
         self._files = files
-        self._turn = threading.Lock()
+        self._appending = threading.Lock()
+        self._is_broken = False
 
     def append(self, event: str, **fields: Any) -> None:
-        """Append one event durably. From any thread: capturing goes on while chunks are stored."""
+        """Append one event durably.
+
+        Raises:
+            StoreError: it cannot be written, or an earlier one could not: half of that may be in the file.
+        """
         payload = json.dumps({"event": event, **fields}, separators=(",", ":"), allow_nan=False).encode()
-        with self._turn:
+        with self._appending:
+            if self._is_broken:
+                raise StoreError(
+                    f"nothing can follow a line of {self._files.root / JOURNAL} that could not be written",
+                    hint="What is stored until here is kept; go on with --resume.",
+                )
+            self._is_broken = True
             self._files.append(JOURNAL, b"%08x %s\n" % (zlib.crc32(payload), payload))
+            self._is_broken = False
 
     def read(self) -> Iterator[Event]:
-        """All events in order.
+        """All events in order. A last line that was cut short is removed.
 
         Raises:
             RunCorruptError: a line before the last one is damaged.
         """
-        if not self._files.exists(JOURNAL):
-            return
-        content = self._files.read(JOURNAL)
-        start = 0
-        while start < len(content):
-            stop = content.find(b"\n", start)
-            event = _parse(content[start:stop]) if stop >= 0 else None
-            if event is None:
-                if 0 <= stop < len(content) - 1:
-                    raise RunCorruptError(
-                        f"{self._files.root / JOURNAL} is damaged at byte {start}",
-                        hint="Run again with --overwrite.",
-                    )
-                self._files.truncate(JOURNAL, start)
-                return
-            yield event
-            start = stop + 1
+        for line in self._lines():
+            if line.event is not None:
+                yield line.event
+            elif line.is_last:
+                self._files.truncate(JOURNAL, line.start)
+            else:
+                raise RunCorruptError(
+                    f"{self._files.root / JOURNAL} is damaged at byte {line.start}",
+                    hint="`da3stream resume` goes back to there and makes anew what followed.",
+                )
 
     def salvage(self) -> Iterator[Event]:
         """The events that can still be read, in order; damaged lines are passed over."""
-        if self._files.exists(JOURNAL):
-            for line in self._files.read(JOURNAL).split(b"\n"):
-                event = _parse(line)
-                if event is not None:
-                    yield event
+        return (line.event for line in self._lines() if line.event is not None)
+
+    @property
+    def damaged_at(self) -> int | None:
+        """Byte at which a damaged line begins that is not the last one; None if there is none."""
+        return next((line.start for line in self._lines() if line.event is None and not line.is_last), None)
+
+    def go_back_to(self, start: int) -> None:
+        """Forget, durably, what was said at this byte and later; `TIMELESS` events stay."""
+        kept = [line.content for line in self._lines() if line.start < start or _is_timeless(line.event)]
+        self._files.write(JOURNAL, b"".join(kept))
+
+    def find(self, wanted: Callable[[Event], bool]) -> int | None:
+        """Byte at which the first line of such an event begins; None if there is none."""
+        return next((line.start for line in self._lines() if line.event and wanted(line.event)), None)
+
+    def _lines(self) -> Iterator[_Line]:
+        if not self._files.exists(JOURNAL):
+            return
+        content, start = self._files.read(JOURNAL), 0
+        for line in io.BytesIO(content):
+            is_last = start + len(line) == len(content)
+            yield _Line(start=start, content=line, event=_parse(line), is_last=is_last)
+            start += len(line)
+
+
+def _is_timeless(event: Event | None) -> bool:
+    return event is not None and event["event"] in TIMELESS
 
 
 def _parse(line: bytes) -> Event | None:
-    checksum, _, payload = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(payload):
+    checksum, _, payload = line[:-1].partition(b" ")
+    if line[-1:] != b"\n" or checksum != b"%08x" % zlib.crc32(payload):
         return None
     return json.loads(payload)

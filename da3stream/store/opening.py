@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from da3stream.errors import RunCorruptError, RunExistsError, RunLockedError, RunMismatchError, StoreError
-from da3stream.store.files import SCRATCH, RunFiles
+from da3stream.errors import RunExistsError, RunMismatchError, StoreError
+from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.journal import JOURNAL, Journal
-from da3stream.store.run import MANIFEST, OWN_FOLDERS, TRAJECTORY, Run
+from da3stream.store.manifest import FORMAT, MANIFEST, VERSION, encode_manifest, is_run, load_manifest
+from da3stream.store.run import OWN_FOLDERS, TRAJECTORY, Run
 
-LOCK = "lock"
-FORMAT = "da3stream run"
-VERSION = 1
+logger = logging.getLogger(__name__)
+
+FREE_OPTIONS = ("disk",)
+"""Options that bound a run and change nothing in its result: they may be others when it is resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,21 +61,21 @@ def open_run(
         RunLockedError: another process works on it.
     """
     occupied = check_usable(root, resume=resume, overwrite=overwrite)
-    lock = _lock(root)
+    files = RunFiles(root)
+    lock = files.lock()
     try:
-        files = RunFiles(root)
         files.clean_scratch()
         if occupied and overwrite and not resume:
             _empty(files)
             occupied = False
-        if occupied:
-            manifest = _read_manifest(files)
-            _check_same(root, manifest, request)
-        else:
-            manifest = _new_manifest(request, version)
-        run = Run(files, lock, manifest)
         if not occupied:
+            run = Run(files, lock, _new_manifest(request, version))
             run.write_manifest()
+        else:
+            manifest = load_manifest(files)
+            _check_same(root, manifest, request)
+            run = _continued(files, lock, manifest, request)
+        run.note_beginning()
         return run
     except BaseException:
         os.close(lock)
@@ -95,7 +96,7 @@ def check_usable(root: Path, *, resume: bool, overwrite: bool) -> bool:
             f"the run directory {root} is not empty",
             hint="Add --resume to continue it, --overwrite to start again, or name another one.",
         )
-    if occupied and not (root / MANIFEST).exists():
+    if occupied and not is_run(RunFiles(root)):
         raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
     return occupied
 
@@ -108,9 +109,9 @@ def open_existing(root: Path) -> Run:
         RunLockedError: another process works on it.
     """
     manifest = read_manifest(root)
-    lock = _lock(root)
+    files = RunFiles(root)
+    lock = files.lock()
     try:
-        files = RunFiles(root)
         files.clean_scratch()
         return Run(files, lock, manifest)
     except BaseException:
@@ -125,37 +126,38 @@ def read_manifest(root: Path) -> dict[str, Any]:
         StoreError: there is no run directory.
         RunCorruptError: run.json is damaged.
     """
-    if not (root / MANIFEST).is_file():
+    if not is_run(RunFiles(root)):
         raise StoreError(
             f"{root} is no run directory", expected=f"a folder with {MANIFEST}, as `da3stream run` makes it"
         )
-    return _read_manifest(RunFiles(root))
+    return load_manifest(RunFiles(root))
+
+
+def _continued(files: RunFiles, lock: int, manifest: dict[str, Any], request: RunRequest) -> Run:
+    """A run that is there. What is damaged of it is forgotten, so that it is made again."""
+    journal = Journal(files)
+    free = {name: request.config[name] for name in FREE_OPTIONS if name in request.config}
+    manifest = {**manifest, "config": {**manifest["config"], **free}}
+    damaged_at = journal.damaged_at
+    if damaged_at is not None:
+        logger.warning("%s is damaged at byte %d; it goes back to there", files.root / JOURNAL, damaged_at)
+        if manifest["config"].get("keep") != "none":
+            manifest["status"] = "running"
+            files.write(MANIFEST, encode_manifest(manifest))
+        journal.go_back_to(damaged_at)
+    run = Run(files, lock, manifest)
+    if run.is_finished and not run.is_whole:
+        logger.warning("files of the finished run %s are lost or damaged; they are made anew", files.root)
+        run.manifest["status"] = "running"
+    if not files.exists(MANIFEST) or files.read(MANIFEST) != encode_manifest(run.manifest):
+        run.write_manifest()
+    return run
 
 
 def _is_occupied(root: Path) -> bool:
     """Whether there is more than what a run leaves that was killed before it wrote its manifest."""
     names = {path.name for path in root.iterdir()}
     return not names <= {LOCK} and names != {LOCK, SCRATCH}
-
-
-def _lock(root: Path) -> int:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(f"cannot write into the run directory {root}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise RunLockedError(f"another process works on {root}", hint="Wait for it, or stop it.") from None
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreError(
-            f"cannot lock the run directory {root}: {error.strerror}",
-            hint="Choose a folder on a file system that has locks.",
-        ) from error
-    return descriptor
 
 
 def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
@@ -175,29 +177,10 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
     }
 
 
-def _read_manifest(files: RunFiles) -> dict[str, Any]:
-    try:
-        manifest = json.loads(files.read(MANIFEST))
-    except ValueError as error:
-        raise RunCorruptError(f"{files.root / MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise RunCorruptError(f"{files.root / MANIFEST} is no manifest of a run")
-    if manifest.get("version") != VERSION:
-        raise RunMismatchError(
-            f"{files.root} was made by another version of da3stream",
-            got=f"format {manifest.get('version')}",
-            expected=f"format {VERSION}",
-        )
-    missing = {"config", "input", "model", "source", "status", "timestamps_are_synthetic"} - manifest.keys()
-    if missing:
-        raise RunCorruptError(f"{files.root / MANIFEST} has lost {', '.join(sorted(missing))}")
-    return manifest
-
-
 def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) -> None:
     differences = [
         f"{name} (was {manifest['config'].get(name)!r}, now {request.config.get(name)!r})"
-        for name in sorted({*manifest["config"], *request.config})
+        for name in sorted({*manifest["config"], *request.config} - {*FREE_OPTIONS})
         if manifest["config"].get(name) != request.config.get(name)
     ]
     if manifest["model"] != request.model:

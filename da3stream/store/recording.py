@@ -126,11 +126,11 @@ class StoredRecording:
         self._files.remove(RECORDED)
 
     def replay(self, event: Mapping[str, Any]) -> None:
-        """Take one of RECORDING_EVENTS."""
-        if event["event"] == "recorded":
-            self.batches.append(RecordedBatch.parse(event))
-        else:
+        """Take one of RECORDING_EVENTS. What comes after a batch whose line was lost is lost, too."""
+        if event["event"] == "recording_ended":
             self.has_ended = True
+        elif event["first"] == self.frames:
+            self.batches.append(RecordedBatch.parse(event))
         self.warnings = tuple(event["warnings"])
 
     def _append(self, event: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import RunCorruptError, RunMismatchError
+from da3stream.errors import RunCorruptError, RunMismatchError, StoreError
 from da3stream.scene import (
     Chunk,
     Frame,
@@ -23,10 +22,13 @@ from da3stream.scene import (
     SubmapEdge,
     Trajectory,
 )
-from da3stream.store.files import PendingFile, PendingFolder, RunFiles
+from da3stream.store.checksums import checksum_of
+from da3stream.store.files import RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
+from da3stream.store.manifest import MANIFEST, encode_manifest
+from da3stream.store.pending import PendingFile, PendingFolder
 from da3stream.store.places import PLACE_EVENTS, PLACE_FOLDERS, StoredPlaces
 from da3stream.store.recording import RECORDED, RECORDING_EVENTS, StoredRecording
 from da3stream.store.records import (
@@ -51,7 +53,6 @@ from da3stream.store.submap_file import (
 )
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
-MANIFEST = "run.json"
 TRAJECTORY = "trajectory.safetensors"
 OWN_FOLDERS = ("submaps", "frames", "full_depth", RECORDED, *PLACE_FOLDERS)
 
@@ -78,15 +79,18 @@ class Run(StoredPlaces):
         """(N,) the chunk that owns each frame; -1 where none does."""
         self.recording = StoredRecording(files, self._journal)
         """The frames of an input that comes only once."""
+        self._has_begun = False
         for event in self._journal.read():
             self._replay(event)
 
     def close(self) -> None:
         """Leave nothing unfinished and release the lock. Closing again does nothing."""
         if self._lock is not None:
-            self.files.clean_scratch()
-            os.close(self._lock)
-            self._lock = None
+            lock, self._lock = self._lock, None
+            try:
+                self.files.clean_scratch()
+            finally:
+                os.close(lock)
 
     @property
     def root(self) -> Path:
@@ -106,6 +110,19 @@ class Run(StoredPlaces):
     def is_finished(self) -> bool:
         """Whether all outputs were written, and no --overwrite that was killed has begun to remove them."""
         return self.manifest["status"] == "finished" and self.files.exists(TRAJECTORY)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing that a finished run has to keep, beside its outputs, is lost or damaged."""
+        if self.manifest.get("checksums", {}).get(TRAJECTORY) != checksum_of(self.files.path(TRAJECTORY)):
+            return False
+        return self.manifest["config"].get("keep") == "none" or self.is_complete
+
+    @property
+    def changed_outputs(self) -> list[str]:
+        """Outputs of a finished run that are not as they were written: lost, damaged, or edited."""
+        checksums = self.manifest.get("checksums", {})
+        return [path for path, crc32 in checksums.items() if checksum_of(self.files.path(path)) != crc32]
 
     @property
     def fine_chunks(self) -> list[ChunkRecord]:
@@ -291,6 +308,25 @@ class Run(StoredPlaces):
         self._adopt(record)
         return decode_submap(contents[submap_path(chunk.index)], chunk, prediction.is_metric)
 
+    def note_beginning(self) -> None:
+        """Keep in the journal what was asked for, in case that the manifest is lost."""
+        if not self._has_begun:
+            self._journal.append("begin", manifest={**self.manifest, "status": "running"})
+            self._has_begun = True
+
+    def forget_from(self, chunk: int, reason: str) -> StoreError:
+        """Go back, durably, to before a chunk was made; this object is of no use any more, `close` it.
+
+        Returns what to raise.
+        """
+        start = self._journal.find(lambda event: event["event"] == "chunk" and event["index"] == chunk)
+        assert start is not None, "the chunk was recorded"
+        self._journal.go_back_to(start)
+        return StoreError(
+            f"chunk {chunk} of the run {self.root} is damaged and cannot be made again as it was: {reason}",
+            hint=f"Go on with: da3stream resume {self.root}. What follows from that chunk is made anew.",
+        )
+
     def put_plan(self, plan: PlanRecord) -> None:
         """Record how chunks are made from one on."""
         self._journal.append("plan", **plan.fields())
@@ -335,9 +371,12 @@ class Run(StoredPlaces):
         return self.files.folder(path)
 
     def write_manifest(self, **changes: Any) -> None:
-        """Change entries of run.json, durably."""
+        """Change entries of run.json, durably. That of a finished run has the checksums of its outputs."""
         self.manifest = {**self.manifest, **changes}
-        self.files.write(MANIFEST, json.dumps(self.manifest, indent=2, allow_nan=False).encode() + b"\n")
+        if changes.get("status") == "finished":
+            paths = [TRAJECTORY, *sorted(self.outputs)]
+            self.manifest["checksums"] = {path: checksum_of(self.files.path(path)) for path in paths}
+        self.files.write(MANIFEST, encode_manifest(self.manifest))
 
     def drop_intermediate(self) -> None:
         """Remove everything but the outputs and the manifest (`--keep none`)."""
@@ -399,6 +438,8 @@ class Run(StoredPlaces):
                 self.end_of_stream = EndOfStream(frames=event["frames"], warnings=tuple(event["warnings"]))
             case "output":
                 self.outputs.add(event["path"])
+            case "begin":
+                self._has_begun = True
             case name if name in PLACE_EVENTS:
                 self.replay_places(event)
             case name if name in RECORDING_EVENTS:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.errors import StoreError
 from da3stream.geometry.camera import Camera
 from da3stream.geometry.rigid3 import invert
 from da3stream.writers.cloud import PointCloud
 
 _CAMERA_ID = 1
+_CAMERA_BYTES, _RIG_BYTES, _FRAME_BYTES, _IMAGE_BYTES, _POINT_BYTES = 56, 16, 84, 73, 51
+"""What one takes in the binary files; an image beside its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,7 +48,34 @@ def write_model(folder: Path, camera: Camera | None, images: Sequence[ModelImage
     sparse = folder / "sparse" / "0"
     sparse.mkdir(parents=True)
     model.write_binary(sparse)
+    _check_complete(sparse, images, len(cloud))
     _write_database(folder / "database.db", model)
+
+
+def _check_complete(sparse: Path, images: Sequence[ModelImage], points: int) -> None:
+    """Raise StoreError if the library wrote less than this takes: a full disk leaves it silent.
+
+    Sizes by https://colmap.github.io/format.html for images without key points and points without tracks.
+    """
+    images_bytes = 8 + sum(_IMAGE_BYTES + len(image.name.encode()) for image in images)
+    for name, expected in (
+        ("cameras.bin", 8 + _CAMERA_BYTES * bool(images)),
+        ("rigs.bin", 8 + _RIG_BYTES * bool(images)),
+        ("frames.bin", 8 + _FRAME_BYTES * len(images)),
+        ("images.bin", images_bytes),
+        ("points3D.bin", 8 + _POINT_BYTES * points),
+    ):
+        size = (sparse / name).stat().st_size
+        if size < expected:
+            raise _not_written(f"sparse/0/{name}", f"{size} of {expected} bytes")
+
+
+def _not_written(name: str, got: str) -> StoreError:
+    return StoreError(
+        f"colmap/{name} could not be written",
+        got=got,
+        hint="Is the disk full? What is stored until here is kept; go on with --resume.",
+    )
 
 
 def _model(camera: Camera | None, images: Sequence[ModelImage], cloud: PointCloud) -> Any:
@@ -77,6 +107,18 @@ def _pinhole(camera: Camera) -> Any:
 
 def _write_database(path: Path, model: Any) -> None:
     """Write camera, rig, frames and images of a `pycolmap.Reconstruction`, numbered as they are."""
+    import pycolmap
+
+    quiet, pycolmap.logging.minloglevel = pycolmap.logging.minloglevel, pycolmap.logging.Level.FATAL.value
+    try:
+        _fill_database(path, model)
+    except RuntimeError as error:
+        raise _not_written("database.db", str(error)) from error
+    finally:
+        pycolmap.logging.minloglevel = quiet
+
+
+def _fill_database(path: Path, model: Any) -> None:
     import pycolmap
 
     database = pycolmap.Database.open(path)

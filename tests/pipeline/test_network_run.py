@@ -25,6 +25,7 @@ from da3stream.estimation.da3.config import PRESETS, NestedModelConfig
 from da3stream.estimation.da3.estimator import DA3Estimator
 from da3stream.estimation.memory import forward_memory
 from da3stream.store import open_existing
+from da3stream.store.manifest import encode_manifest
 from tests.estimation.da3.checkpoint_files import few_arrays, tiny_arrays, write_folder
 from tests.estimation.da3.seeded_weights import seeded_images
 
@@ -173,7 +174,7 @@ def test_other_weights_do_not_continue_a_run(
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     assert manifest["weights"]["files"].keys() == {"model.safetensors"}
     manifest["weights"]["files"]["model.safetensors"] += 4
-    (tmp_path / "run" / "run.json").write_text(json.dumps(manifest))
+    (tmp_path / "run" / "run.json").write_bytes(encode_manifest(manifest))
     with pytest.raises(RunMismatchError, match="other weights of tiny"):
         da3stream.reconstruct(photos, tmp_path / "run", config=config, resume=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da3stream.errors import RunCorruptError
+from da3stream.errors import RunCorruptError, StoreError
 from da3stream.store.files import RunFiles
 from da3stream.store.journal import JOURNAL, Journal
 
@@ -101,11 +102,12 @@ def test_any_changed_byte_before_the_last_line_is_an_error_that_names_its_line(
     (root / JOURNAL).write_bytes(content)
     before = (root / JOURNAL).read_bytes()
     line_start = before.rfind(b"\n", 0, place) + 1
-    with pytest.raises(
-        RunCorruptError, match=rf"journal\.jsonl is damaged at byte {line_start}\b.*--overwrite"
-    ):
+    with pytest.raises(RunCorruptError, match=rf"journal\.jsonl is damaged at byte {line_start}\b.*resume"):
         events(journal)
     assert (root / JOURNAL).read_bytes() == before
+    assert journal.damaged_at == line_start
+    journal.go_back_to(line_start)
+    assert events(journal) == EVENTS[: before[:place].count(b"\n")]
 
 
 def test_salvage_passes_over_what_is_damaged_and_changes_nothing(journal: Journal, tmp_path: Path) -> None:
@@ -114,3 +116,29 @@ def test_salvage_passes_over_what_is_damaged_and_changes_nothing(journal: Journa
     (tmp_path / JOURNAL).write_bytes(content)
     assert [dict(event) for event in journal.salvage()] == [EVENTS[0], EVENTS[2]]
     assert (tmp_path / JOURNAL).read_bytes() == content
+
+
+def test_after_a_line_that_could_not_be_written_nothing_follows(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it may be in the file: what would follow would lie behind a damaged line."""
+
+    def half(files: RunFiles, path: str, line: bytes) -> None:
+        with files.path(path).open("ab") as stream:
+            stream.write(line[:10])
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFiles, "append", half)
+        with pytest.raises(StoreError, match="full"):
+            journal.append("edge")
+    with pytest.raises(StoreError, match="nothing can follow"):
+        journal.append("edge")
+    assert events(journal) == EVENTS
+
+
+def test_threads_append_whole_lines(tmp_path: Path) -> None:
+    journal = Journal(RunFiles(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: journal.append("edge", number=number), range(40)))
+    assert sorted(event["number"] for event in events(journal)) == list(range(40))

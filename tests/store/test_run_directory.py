@@ -237,19 +237,71 @@ def test_an_unknown_event_is_an_error(opened: Opener) -> None:
         opened(resume=True)
 
 
-def test_a_damaged_journal_is_an_error_that_overwriting_gets_rid_of(opened: Opener, root: Path) -> None:
+def test_a_damaged_journal_goes_back_to_the_damage_and_keeps_what_is_ours(opened: Opener, root: Path) -> None:
     run = opened()
+    for index in range(2):
+        put(run, index)
     run.file("poses.txt").commit()
-    put(run, 0)
-    put(run, 1)
+    run.close()
     content = bytearray((root / JOURNAL).read_bytes())
-    content[content.index(b"\n") + 12] ^= 1
+    content[content.index(b'{"event":"chunk","index":1') + 12] ^= 1
     (root / JOURNAL).write_bytes(content)
-    with pytest.raises(RunCorruptError, match="--overwrite"):
-        opened(resume=True)
-    fresh = opened(overwrite=True)
-    assert fresh.chunks == {}
+    with pytest.raises(RunCorruptError, match=r"damaged at byte .*da3stream resume"):
+        open_existing(root)
+    assert (root / JOURNAL).read_bytes() == content, "whoever only reads changes nothing"
+    again = opened(resume=True)
+    assert (sorted(again.chunks), again.outputs) == ([0], {"poses.txt"})
+    put(again, 1)
+    assert sorted(opened(resume=True).chunks) == [0, 1]
+    assert opened(overwrite=True).chunks == {}
     assert not (root / "poses.txt").exists()
+
+
+def test_a_finished_run_whose_journal_or_files_are_damaged_is_unfinished(opened: Opener, root: Path) -> None:
+    run = opened()
+    for index in range(3):
+        put(run, index)
+    run.end_stream(8, ())
+    finish(run)
+    run.close()
+    whole = contents(root)
+    for path in (JOURNAL, submap_path(1), "trajectory.safetensors", MANIFEST):
+        damaged = bytearray(whole[path])
+        damaged[len(damaged) // 2] ^= 1
+        (root / path).write_bytes(damaged)
+        assert not opened(resume=True).is_finished, path
+        for name, content in whole.items():
+            (root / name).write_bytes(content)
+    assert opened(resume=True).is_finished
+
+
+def test_changed_outputs_are_named(opened: Opener, root: Path) -> None:
+    run = opened()
+    folder = run.folder("colmap")
+    for name in ("points3D.bin", "a.jpg"):
+        (folder.path / name).write_bytes(b"1")
+    folder.commit()
+    run.end_stream(0, ())
+    finish(run)
+    assert opened(resume=True).changed_outputs == []
+    (root / "colmap" / "points3D.bin").write_bytes(b"2")
+    (root / "pcd" / "cloud.ply").unlink()
+    again = opened(resume=True)
+    assert again.is_finished
+    assert again.changed_outputs == ["colmap", "pcd/cloud.ply"]
+
+
+def test_going_back_to_before_a_chunk(opened: Opener, root: Path) -> None:
+    run = opened()
+    for index in range(3):
+        put(run, index)
+    run.end_stream(8, ())
+    run.file("poses.txt").commit()
+    error = run.forget_from(1, "the memory is full")
+    assert "chunk 1" in str(error)
+    assert f"da3stream resume {root}" in str(error)
+    again = opened(resume=True)
+    assert (sorted(again.chunks), again.end_of_stream, again.outputs) == ([0], None, {"poses.txt"})
 
 
 # Opening --------------------------------------------------------------------------------------------------
@@ -304,7 +356,7 @@ def test_a_run_killed_before_its_manifest_starts_afresh(
     (root / SCRATCH / "0123-run.json").write_text("{")
     (root / LOCK).touch()
     assert opened(**options).chunks == {}
-    assert sorted(contents(root)) == [MANIFEST]
+    assert sorted(contents(root)) == [JOURNAL, MANIFEST]
 
 
 def test_a_file_is_no_run_directory(opened: Opener, root: Path) -> None:
@@ -439,7 +491,7 @@ def test_overwriting_removes_what_is_ours_and_nothing_else(opened: Opener, root:
     (root / "pcd" / "cleaned.ply").write_text("mine too")
 
     fresh = opened(overwrite=True)
-    assert sorted(contents(root)) == ["notes.txt", "pcd/cleaned.ply", MANIFEST]
+    assert sorted(contents(root)) == [JOURNAL, "notes.txt", "pcd/cleaned.ply", MANIFEST]
     assert (fresh.chunks, fresh.outputs, fresh.is_finished) == ({}, set(), False)
 
 
@@ -453,11 +505,34 @@ def test_overwriting_nothing_is_a_fresh_start(opened: Opener) -> None:
     assert opened(overwrite=True).chunks == {}
 
 
-def test_a_damaged_manifest_can_be_overwritten_but_not_resumed(opened: Opener, root: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "changed", "lost"])
+def test_a_damaged_manifest_is_made_again_from_the_journal(opened: Opener, root: Path, damage: str) -> None:
+    run = opened()
+    put(run, 0)
+    before = run.manifest
+    run.close()
+    if damage == "lost":
+        (root / MANIFEST).unlink()
+    else:
+        content = (root / MANIFEST).read_bytes()
+        changed = content.replace(b"clip:1", b"clip:2")
+        (root / MANIFEST).write_bytes(content[:40] if damage == "cut" else changed)
+    assert read_manifest(root) == before
+    again = opened(resume=True)
+    assert (sorted(again.chunks), again.manifest) == ([0], before)
+    assert opened(overwrite=True).chunks == {}
+
+
+def test_manifest_and_journal_both_damaged_is_an_error_that_says_what_to_do(
+    opened: Opener, root: Path
+) -> None:
     put(opened(), 0)
+    before = contents(root)
     (root / MANIFEST).write_text("{")
-    with pytest.raises(RunCorruptError, match=r"run\.json cannot be read"):
+    (root / JOURNAL).write_bytes(bytes(100))
+    with pytest.raises(RunCorruptError, match=r"run\.json cannot be read.*--overwrite"):
         opened(resume=True)
+    assert contents(root)[submap_path(0)] == before[submap_path(0)], "nothing is removed"
     assert opened(overwrite=True).chunks == {}
 
 
@@ -492,7 +567,7 @@ def test_overwriting_may_be_killed_at_any_removal(
     again = opened(resume=True)
     assert not again.is_finished or len(again.trajectory()) == 2
     assert opened(overwrite=True).chunks == {}
-    assert sorted(contents(root)) == ["notes.txt", MANIFEST]
+    assert sorted(contents(root)) == [JOURNAL, "notes.txt", MANIFEST]
 
 
 def test_overwriting_may_be_killed_before_the_new_manifest(
@@ -517,7 +592,9 @@ def test_overwriting_may_be_killed_before_the_new_manifest(
 
 
 def test_a_finished_run_knows_its_trajectory(opened: Opener) -> None:
-    finish(opened())
+    run = opened()
+    run.end_stream(0, ())
+    finish(run)
     run = opened(resume=True)
     assert run.is_finished
     assert len(run.trajectory()) == 2
@@ -533,15 +610,16 @@ def test_an_existing_run_is_opened_as_it_is(opened: Opener, root: Path) -> None:
     existing.close()
 
 
-def test_keeping_nothing_leaves_the_outputs(opened: Opener, root: Path) -> None:
-    run = opened()
+def test_keeping_nothing_leaves_the_outputs(opened: Opener, root: Path, request_: RunRequest) -> None:
+    request = replace(request_, config={**request_.config, "keep": "none"})
+    run = opened(request)
     put(run, 0, keep_full=True)
     run.put_vocabulary(np.ones((3, 2), dtype=np.float32), None)
     run.put_descriptors(0, np.zeros((4, 2), dtype=np.float32))
     finish(run)
     run.drop_intermediate()
     assert sorted(contents(root)) == [JOURNAL, "pcd/cloud.ply", MANIFEST, "trajectory.safetensors"]
-    assert opened(resume=True).is_finished
+    assert opened(request, resume=True).is_finished
 
 
 def test_an_output_is_announced_before_it_appears(opened: Opener, root: Path) -> None:

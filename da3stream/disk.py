@@ -1,0 +1,134 @@
+"""What a run may take on the disk: planned before it starts, watched while it goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from da3stream.config import Config
+from da3stream.errors import StoreError
+
+BYTES_PER_FRAME = 190_000
+"""What intermediate files take for each frame at 504x280, scratch files and descriptors included; at other
+sizes in proportion to the pixels. 127,000 were measured on a walking robot's video with vlad (images 30,000,
+submaps 80,000, descriptors 16,000); texture adds up to 10,000, coarse chunks 12,000, the recording of a live
+input 30,000."""
+FULL_BYTES_PER_FRAME = 504 * 280 * 8
+"""Full-size depth and confidence beside that, with `--keep full`."""
+IMAGE_BYTES = 700_000
+"""An image of colmap/: a JPEG of two megapixels."""
+POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
+"""Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
+FIXED_BYTES = 10_000_000
+"""Of colmap/sparse and its database, text files and pictures."""
+RESERVE_BYTES = 256 * 2**20
+"""Stays free on the file system where no `--disk` is given."""
+FRAMES_AHEAD = 120
+"""There must be room for so many more frames, about two chunks, at every check."""
+
+
+class DiskBudget:
+    """Compares what a run directory takes, and will take, with what it may."""
+
+    def __init__(self, root: Path, config: Config) -> None:
+        """Start.
+
+        Args:
+            root: the run directory; it need not exist.
+            config: the options; `disk` is the budget, None: what is free, less `RESERVE_BYTES`.
+        """
+        self._root, self._config = root, config
+        pixels = (config.resolution / 504) ** 2
+        self._full = FULL_BYTES_PER_FRAME * pixels if config.keep == "full" else 0.0
+        self._frame_bytes = BYTES_PER_FRAME * pixels + self._full
+        self._walked_bytes: int | None = None
+        self._free_then = 0
+
+    def plan(self, frames: int | None) -> None:
+        """Whether a run of so many frames fits, before anything is written; None: it cannot be known.
+
+        Raises:
+            StoreError: it does not; the message says how much is missing, and what would help.
+        """
+        if frames is None:
+            return
+        needed = int(frames * self._frame_bytes) + self.output_bytes(frames)
+        missing = needed - self._taken() - self._room()
+        if missing > 0:
+            raise StoreError(
+                f"the run directory {self._root} would take about {_size(needed)} for {frames} frames, "
+                f"{_size(missing)} more than it may",
+                hint=self._advice("Fewer frames (--fps, --max-frames), a lower --resolution, "),
+            )
+
+    def check(self) -> None:
+        """Whether the next chunks fit. StoreError if not: what is stored is kept and can be resumed."""
+        self._require(int(FRAMES_AHEAD * self._frame_bytes), "the next chunks")
+
+    def check_outputs(self, frames: int) -> None:
+        """Whether the outputs of so many frames fit. Errors as of `check`."""
+        self._require(self.output_bytes(frames), "the outputs")
+
+    def output_bytes(self, frames: int) -> int:
+        """What the outputs of so many frames take, at most about."""
+        config, names = self._config, self._config.export
+        pixels = (config.resolution / 504) ** 2
+        points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
+        images = min(config.colmap_images, frames) if "colmap" in names else 0
+        return points * POINT_BYTES + images * IMAGE_BYTES + FIXED_BYTES
+
+    def _require(self, needed: int, what: str) -> None:
+        missing = needed - self._room()
+        if missing > 0:
+            raise StoreError(
+                f"the run directory {self._root} takes {_size(self._taken())} on the disk, and {what} need "
+                f"{_size(missing)} more than it may take",
+                hint=f"What is stored is kept. {self._advice('')}Then go on with: "
+                f"da3stream resume {self._root}" + ("" if self._config.disk is None else " --disk SIZE"),
+            )
+
+    def _advice(self, others: str) -> str:
+        smaller = "--keep reduced, " if self._full else ""
+        if self._config.disk is None:
+            return f"{others}{smaller}fewer --colmap-images or a disk with more room would help. "
+        return f"{others}{smaller}fewer --colmap-images or more than --disk {self._config.disk} would help. "
+
+    def _room(self) -> int:
+        """Bytes that may still be written."""
+        free = _free_bytes(self._root)
+        limit = self._config.disk_bytes
+        if limit is None:
+            return free - RESERVE_BYTES
+        # Walking through all files for every chunk would cost more the longer a run gets. While the file
+        # system as a whole has lost little since the last walk, the run has not grown by more.
+        lost = self._free_then - free
+        if self._walked_bytes is None or lost < 0 or lost > (limit - self._walked_bytes) / 4:
+            self._taken()
+            lost = 0
+        assert self._walked_bytes is not None
+        return min(free, limit - self._walked_bytes - lost)
+
+    def _taken(self) -> int:
+        """Bytes that the run directory takes now."""
+        self._free_then = _free_bytes(self._root)
+        self._walked_bytes = folder_bytes(self._root)
+        return self._walked_bytes
+
+
+def folder_bytes(root: Path) -> int:
+    """What all files below a folder take on the disk; 0 if it does not exist."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+    return total
+
+
+def _free_bytes(root: Path) -> int:
+    existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    status = os.statvfs(existing)
+    return status.f_bavail * status.f_frsize
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 0) / 1e6:.0f} MB"
