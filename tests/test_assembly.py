@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,9 +24,8 @@ def walk(frames: int) -> np.ndarray:
 def plan(frames: int, size: int, overlap: int) -> list[Chunk]:
     images = (Frame(index=i, source_index=i, timestamp_s=0.0, image=PIXEL) for i in range(frames))
     sizes = ChunkSizes(size=size, overlap=overlap)
-    return [
-        loaded.chunk for loaded in Chunker(images, lambda _index, _frame: sizes, itertools.count().__next__)
-    ]
+    windows = Chunker(images, lambda _frame: sizes)
+    return [window.numbered(index).chunk for index, window in enumerate(windows)]
 
 
 def placed(chunk: Chunk, world_from_cam: np.ndarray, depth_scale: float = 1.0) -> PlacedCameras:
