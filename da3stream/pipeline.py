@@ -12,7 +12,7 @@ from da3stream import __version__
 from da3stream.config import Config, load_config
 from da3stream.config.model import ModelName
 from da3stream.disk import DiskBudget
-from da3stream.errors import RunIncompleteError, RunMismatchError
+from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.executors import LocalExecutor
@@ -173,6 +173,9 @@ def _opened(
                 yield Session(run, frames, config, estimator, executor, places, disk, watching)
             if run.is_finished:
                 run.recording.drop_files()
+        except InputError:
+            run.remove_if_blank()
+            raise
         finally:
             run.close()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from da3stream.scene import (
     Trajectory,
 )
 from da3stream.store.checksums import checksum_of
-from da3stream.store.files import RunFiles
+from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.journal import JOURNAL, Journal
@@ -382,6 +383,14 @@ class Run(StoredPlaces):
         """Remove everything but the outputs and the manifest (`--keep none`)."""
         for folder in OWN_FOLDERS:
             self.files.remove(folder)
+
+    def remove_if_blank(self) -> None:
+        """Remove a run of which nothing is stored, and its folder if nothing else lies in it."""
+        if not self.chunks and not self.recording.batches:
+            for path in (MANIFEST, JOURNAL, SCRATCH, LOCK):
+                self.files.remove(path)
+            with contextlib.suppress(OSError):  # what lies there is not ours
+                self.root.rmdir()
 
     # Inside ---------------------------------------------------------------------------------
 

@@ -156,6 +156,17 @@ def test_a_resumed_run_captures_nothing_and_equals_one_over_the_recorded_frames(
     assert any("the capture was interrupted" in warning for warning in result.warnings)
 
 
+def test_a_camera_that_gives_nothing_leaves_nothing_behind(
+    tmp_path: Path, world: SimulatedWorld, config: Config
+) -> None:
+    """So that the same command can be given again."""
+    with pytest.raises(InputError, match="fell down"):
+        da3stream.reconstruct(
+            OnceSource(world, fails_at=0), tmp_path / "run", config=config, estimator=CountingEstimator(world)
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_came_before_a_failure_is_recorded(
     tmp_path: Path, world: SimulatedWorld, config: Config
 ) -> None:
