@@ -102,7 +102,7 @@ class ChunksAhead:
     def _start(self) -> None:
         self._room = self._ahead
         self._begun: deque[BegunChunk] = deque()
-        self._in_flight = 0
+        self._in_flight: set[Future[Estimate]] = set()
         self._has_ended = self._is_stopping = False
         self._failure: BaseException | None = None
         self._feeder = threading.Thread(target=self._feed, name="chunks ahead", daemon=True)
@@ -133,20 +133,24 @@ class ChunksAhead:
         with self._change:
             self._room -= 1
             self._begun.append(begun)
-            self._in_flight += begun.estimate is not None
+            if begun.estimate is not None:
+                self._in_flight.add(begun.estimate)
             self._change.notify_all()
         if begun.estimate is not None:
             begun.estimate.add_done_callback(self._count_back)
 
     def _count_back(self, estimate: Future[Estimate]) -> None:
-        """A chunk that failed is in flight for ever: nothing behind it begins before `retry`."""
+        """A chunk that failed is in flight for ever: nothing behind it begins before `retry`.
+
+        One that was begun before a `retry`, and ends after it, does not count any more.
+        """
         if not estimate.cancelled() and estimate.exception() is None:
             with self._change:
-                self._in_flight -= 1
+                self._in_flight.discard(estimate)
                 self._change.notify_all()
 
     def _may_begin(self) -> bool:
-        return self._in_flight < self._capacity()
+        return len(self._in_flight) < self._capacity()
 
     def _wait_for(self, condition: Callable[[], bool]) -> bool:
         """Wait until it holds. False: it is time to stop."""

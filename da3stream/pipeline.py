@@ -15,7 +15,8 @@ from da3stream.disk import DiskBudget
 from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
-from da3stream.executors import LocalExecutor
+from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
+from da3stream.executors.remote import RemoteEstimator
 from da3stream.finishing import write_outputs
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
@@ -140,9 +141,15 @@ def _opened(
     disk = DiskBudget(Path(output), config)
     if not begun:
         disk.plan(opened.size_hint())
-    own: EstimatorOnDemand | None = None
-    if estimator is None:
-        estimator = own = _own_estimator(Path(output), begun, config, watching)
+    on_cluster: RayExecutor | None = None
+    own: EstimatorOnDemand | RemoteEstimator | None = None
+    made: EstimatorOnDemand | RayExecutor | None = None
+    if config.executor == "ray":
+        made = on_cluster = _ray_executor(Path(output), begun, config, estimator, watching)
+        own = on_cluster.estimator if estimator is None else None
+        estimator = on_cluster.estimator
+    elif estimator is None:
+        estimator = own = made = _own_estimator(Path(output), begun, config, watching)
     try:
         place, load = _place_descriptor(Path(output), begun, config, descriptor, watching)
         own_place = load if descriptor is None else None
@@ -169,7 +176,7 @@ def _opened(
                 _check_weights(run, "place_weights", place, _place_weights(own_place))
             places = PlaceRecorder(run, estimator.name, load)
             frames = Recording(run, opened, config, watching) if isinstance(opened, CapturesOnce) else opened
-            with LocalExecutor(estimator) as executor:
+            with on_cluster or LocalExecutor(estimator) as executor:
                 yield Session(run, frames, config, estimator, executor, places, disk, watching)
             if run.is_finished:
                 run.recording.drop_files()
@@ -179,8 +186,8 @@ def _opened(
         finally:
             run.close()
     finally:
-        if own:
-            own.close()
+        if made:
+            made.close()
 
 
 def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | None:
@@ -203,10 +210,33 @@ def _own_estimator(
         worker = estimator_on_demand(resolve_model(config, notify), config, notify)
         worker.prepare()
         return worker
-    recorded = read_manifest(output)["model"]
-    begun_with = recorded.partition("+")[0]
+    return estimator_on_demand(_model_of_run(output, config), config, notify)
+
+
+def _ray_executor(
+    output: Path,
+    begun: bool,
+    config: Config,
+    estimator: GeometryEstimator | None,
+    progress: ProgressCallback,
+) -> RayExecutor:
+    """The estimator, or the one that the configuration names, on a Ray cluster; as `_own_estimator`."""
+    model = _model_of_run(output, config) if begun else config.model
+    executor = RayExecutor(
+        estimator or ModelRecipe(model=model, config=config),
+        use_gpus=config.device != "cpu",
+        notify=_start_notice(progress),
+    )
+    if not begun:
+        executor.start()
+    return executor
+
+
+def _model_of_run(output: Path, config: Config) -> str:
+    """The model of a run that was begun: what `auto` was there."""
+    begun_with: str = read_manifest(output)["model"].partition("+")[0]
     settled = config.model == "auto" and begun_with in get_args(ModelName)
-    return estimator_on_demand(begun_with if settled else config.model, config, notify)
+    return begun_with if settled else config.model
 
 
 def _start_notice(progress: ProgressCallback) -> Callable[[str], None]:

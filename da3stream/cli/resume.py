@@ -13,8 +13,15 @@ from da3stream.cli.options import publish_option
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @publish_option
 @click.option("--disk", metavar="SIZE", help="What the run directory may take on the disk from now on.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="Where the remaining chunks are estimated: in this process, or on a Ray cluster.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
-def command(run_directory: Path, publish: str | None, disk: str | None, as_json: bool) -> None:
+def command(
+    run_directory: Path, publish: str | None, disk: str | None, executor: str | None, as_json: bool
+) -> None:
     """Continue an interrupted run with the input and options that it was started with."""
     from da3stream.cli.run import run_and_report
     from da3stream.config import load_config
@@ -27,5 +34,6 @@ def command(run_directory: Path, publish: str | None, disk: str | None, as_json:
             f"{run_directory} was made from a source object",
             hint="Call da3stream.reconstruct(..., resume=True).",
         )
-    config = load_config(None, manifest["config"] | ({} if disk is None else {"disk": disk}))
+    means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
+    config = load_config(None, manifest["config"] | means)
     run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish)

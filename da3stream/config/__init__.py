@@ -6,6 +6,7 @@ from da3stream.config.model import (
     Config,
     EstimationConfig,
     LoopConfig,
+    MeansConfig,
     OutputConfig,
     SourceConfig,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "Config",
     "EstimationConfig",
     "LoopConfig",
+    "MeansConfig",
     "OutputConfig",
     "SourceConfig",
     "load_config",

@@ -283,11 +283,6 @@ class OutputConfig(_Section):
         description="What stays in the run directory: nothing but the outputs; the reduced depth (allows "
         "`export` later); or full-size depth too (results_output/).",
     )
-    disk: Annotated[str | None, AfterValidator(_memory)] = Field(
-        None,
-        description="What the run directory may take on the disk, 50GB for example (a GB is 2^30 bytes); "
-        "default: what is free there, but a little. It may be more when a run is resumed.",
-    )
     colmap_images: int = Field(
         2000,
         ge=0,
@@ -304,11 +299,27 @@ class OutputConfig(_Section):
         None, gt=0, description="Thin the cloud to one point per cube of this side, in world units."
     )
 
+
+class MeansConfig(_Section):
+    """By what means a run is made. They change nothing in its result: a resumed run may have others."""
+
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="Where chunks are estimated. local: in this process. ray: on an existing Ray cluster "
+        "(`ray start --head`, or RAY_ADDRESS), one model for each of its GPUs; needs "
+        "`pip install 'da3stream[ray]'`. The result is the same.",
+    )
+    disk: Annotated[str | None, AfterValidator(_memory)] = Field(
+        None,
+        description="What the run directory may take on the disk, 50GB for example (a GB is 2^30 bytes); "
+        "default: what is free there, but a little. It may be more when a run is resumed.",
+    )
+
     @property
     def disk_bytes(self) -> int | None:
         """`disk` in bytes."""
         return None if self.disk is None else memory_bytes(self.disk)
 
 
-class Config(OutputConfig, LoopConfig, EstimationConfig, ChunkingConfig, SourceConfig):
+class Config(MeansConfig, OutputConfig, LoopConfig, EstimationConfig, ChunkingConfig, SourceConfig):
     """All options, flat."""

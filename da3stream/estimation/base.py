@@ -57,7 +57,15 @@ class PlansMemory(Protocol):
 class GeometryEstimator(Protocol):
     """Turns the images of one chunk into poses, intrinsics and depth.
 
-    An estimator may also have `close()`, called when the run ends, and what `PlansMemory` says.
+    An estimator may also have:
+
+    - `close()`, called when the run ends;
+    - what `PlansMemory` says;
+    - `settles_intrinsics: bool`, False if no `Prediction.settled_intrinsics` of it will ever be anything but
+      None. Without it, True is assumed: chunks are estimated one at a time until the cameras are settled,
+      however many an executor could take.
+
+    With `--executor ray` it is pickled by Ray and sent to other processes before its first estimate.
     """
 
     name: str

@@ -35,6 +35,11 @@ class EstimatorOnDemand:
         return getattr(self.prepare(), "weights", None)
 
     @property
+    def settles_intrinsics(self) -> bool:
+        """See `GeometryEstimator`."""
+        return getattr(self.prepare(), "settles_intrinsics", True)
+
+    @property
     def execution(self) -> Mapping[str, int] | None:
         """See `PlansMemory`; None for an estimator that has no choice."""
         return getattr(self.prepare(), "execution", None)

@@ -48,8 +48,10 @@ class Executor(Protocol):
     A context manager: when it is left, tasks that have not begun are dropped.
     """
 
-    capacity: int
-    """Chunks that are worth handing over before the first has come back."""
+    @property
+    def capacity(self) -> int:
+        """Chunks that are worth handing over before the first has come back."""
+        ...
 
     def submit(self, task: EstimationTask) -> Future[Estimate]:
         """Have a chunk estimated. The future raises what the estimator raised, EstimationError if it broke

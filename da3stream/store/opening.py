@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from da3stream.config import MeansConfig
 from da3stream.errors import RunExistsError, RunMismatchError, StoreError
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.journal import JOURNAL, Journal
@@ -17,8 +18,8 @@ from da3stream.store.run import OWN_FOLDERS, TRAJECTORY, Run
 
 logger = logging.getLogger(__name__)
 
-FREE_OPTIONS = ("disk",)
-"""Options that bound a run and change nothing in its result: they may be others when it is resumed."""
+FREE_OPTIONS = tuple(MeansConfig.model_fields)
+"""Options that change nothing in a run's result: they may be others when it is resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

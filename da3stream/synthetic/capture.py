@@ -31,6 +31,7 @@ class SimulatedEstimator:
 
     name = "simulated"
     is_metric = False
+    settles_intrinsics = False
 
     def __init__(self, world: SimulatedWorld, seed: int, level: float = 1.0) -> None:
         self.world, self.seed, self.level = world, seed, level

@@ -14,6 +14,7 @@ from da3stream.config import (
     Config,
     EstimationConfig,
     LoopConfig,
+    MeansConfig,
     OutputConfig,
     SourceConfig,
     load_config,
@@ -22,7 +23,7 @@ from da3stream.config import (
 from da3stream.errors import ConfigError, Da3StreamError
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs"
-SECTIONS = (SourceConfig, ChunkingConfig, EstimationConfig, LoopConfig, OutputConfig)
+SECTIONS = (MeansConfig, SourceConfig, ChunkingConfig, EstimationConfig, LoopConfig, OutputConfig)
 
 
 @pytest.fixture

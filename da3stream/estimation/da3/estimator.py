@@ -52,6 +52,8 @@ class DA3Estimator:
     With the nested network depth and translations are in metres, unless known poses say another unit.
     """
 
+    settles_intrinsics = False
+
     def __init__(
         self,
         network: Network,

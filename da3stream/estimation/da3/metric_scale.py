@@ -76,6 +76,7 @@ class MetricScaledEstimator:
         """
         self.weights = {"estimator": getattr(estimator, "weights", None), "metric": weights}
         self.name = f"{estimator.name}+{network.config.name}"
+        self.settles_intrinsics: bool = getattr(estimator, "settles_intrinsics", True)
         self._estimator, self._network, self._device = estimator, network, torch.device(device)
 
     def estimate(
