@@ -8,7 +8,8 @@ network would make.
 
 `tenths` has, for every tenth of the fine chunks, wall seconds, memory and disk when it ended; the finishing
 pass comes after the last one. `growth` sums up how they grow: seconds of the last tenth over those of the
-first, slopes of linear fits. An hour at 30 frames/s is
+first, slopes of linear fits. A lap has 1,200 frames and the first one has no loops, so that tenths can be
+compared when they hold several laps: 36,000 frames or more. An hour at 30 frames/s is
 
     python benchmarks/long_capture.py --frames 108000 --descriptor simulated
 

@@ -14,16 +14,22 @@ from numpy.typing import NDArray
 from da3stream.assembly import AssembledCameras, assemble
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import Placement, place
+from da3stream.optimisation import Distortion, OptimisationReport, place
 from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge
 from da3stream.store import Run
 
 Array = NDArray[np.float64]
 
 WORTH_OPTIMISING = 0.01
-"""Share of all edges that must be new before all submaps are placed anew, unless a loop was closed. An
-optimisation takes time in proportion to the edges, so that those of coarse chunks together take no longer
-than 100 times the last one. Up to about 25 chunks every new edge is worth it."""
+"""Share of all edges that must be new before all submaps are placed anew. An optimisation takes time in
+proportion to the edges, so that all of them together take no longer than 100 times the last one. Up to about
+25 chunks every new edge is worth it."""
+WORTH_A_CORRECTION = 0.002
+"""The same once a loop has shown that the map is visibly off. A loop has 4 edges or more, so that up to 2,000
+edges, some 400 chunks, the first one corrects the map at once; in the longest runs some chunks later."""
+VISIBLE = 0.02
+"""A map is visibly off if the two sides of a loop put a point at its depth so far apart, relative to that:
+radians, lengths over depth, log-scale."""
 
 
 class PlacedMap:
@@ -35,7 +41,10 @@ class PlacedMap:
     def __init__(self, run: Run, scale_prior: float | None) -> None:
         self._run, self._scale_prior = run, scale_prior
         self._cameras: list[SubmapCameras] = []
-        self._placed: list[PlacedCameras] = []
+        self._bent: list[PlacedCameras] = []
+        """The submaps that the last optimisation placed."""
+        self._rigid: list[Sim3] = []
+        """world_from_submap of those that came since."""
         self._chain: list[Sim3] = []
         self._chain_centres: list[Array] = []
         self.fine: list[int] = []
@@ -44,10 +53,12 @@ class PlacedMap:
         self._ratios: dict[int, Array] = {}
         self._unit = 1.0
         self._used_edges: list[SubmapEdge] = []
-        self.placement: Placement | None = None
+        self.report: OptimisationReport | None = None
         """What the last optimisation said."""
+        self._distortion: Distortion | None = None
         self._edges = self._new_edges = 0
-        self._has_new_loop, self._is_settled = False, True
+        self._new_loops: list[int] = []
+        self._is_visibly_off, self._is_settled = False, True
 
     def __len__(self) -> int:
         """Number of chunks, those without frames of their own included."""
@@ -75,7 +86,7 @@ class PlacedMap:
             self._chain.append(self._chain[neighbour] @ edges[neighbour].a_from_b)
             world_from_submap = self._local_sim3(neighbour, cameras) @ edges[neighbour].a_from_b
         self._cameras.append(cameras)
-        self._placed.append(_moved(cameras, world_from_submap))
+        self._rigid.append(world_from_submap)
         if cameras.chunk.new:
             self._ratios[index] = self._ratios_to_owner(index)
             self.fine.append(index)
@@ -85,7 +96,8 @@ class PlacedMap:
             self._chain_centres.append(chain[own, :3, 3].copy())  # a view would keep whole poses
         self._edges += len(edges)
         self._new_edges += 0 if len(edges) <= 1 and cameras.chunk.new else len(edges)
-        self._has_new_loop |= not cameras.chunk.new and cameras.chunk.scale == 1
+        if not cameras.chunk.new and cameras.chunk.scale == 1:
+            self._new_loops.append(index)
         self._is_settled = False
 
     @property
@@ -93,32 +105,36 @@ class PlacedMap:
         """Whether lengths are in metres."""
         return bool(self._metric_chunks)
 
-    @property
     def needs_optimisation(self) -> bool:
-        """Whether a loop was closed, or enough edges have come that do more than continue the chain."""
-        return self._has_new_loop or self._new_edges > WORTH_OPTIMISING * self._edges
+        """Whether enough edges have come that do more than continue the chain; fewer are enough if
+        a loop disagrees with where its two places lie."""
+        self._is_visibly_off |= any(self._disagrees(loop) for loop in self._new_loops)
+        self._new_loops = []
+        share = WORTH_A_CORRECTION if self._is_visibly_off else WORTH_OPTIMISING
+        return self._new_edges > share * self._edges
 
     def optimise(self) -> None:
         """Place all submaps by all edges."""
         edges = [edge for later in sorted(self._run.edges) for edge in self._run.edges[later].values()]
         edges = [edge for edge in edges if edge.b < len(self)]
-        self.placement = place(
+        placement = place(
             self._cameras,
             edges,
             self._chain[0],
             metric_nodes=self._metric_chunks,
             scale_prior=self._scale_prior,
         )
-        self._placed, self._unit = list(self.placement.cameras), 1.0
-        weights = self.placement.report.weights
+        self._bent, self._rigid, self._unit = placement.cameras, [], 1.0
+        self.report, self._distortion = placement.report, placement.distortion
+        weights = placement.report.weights
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
-        self._new_edges, self._has_new_loop = 0, False
+        self._new_edges, self._new_loops, self._is_visibly_off = 0, [], False
 
     def summary(self) -> dict[str, Any]:
         """How the last optimisation went, in plain JSON values, for the report."""
-        if self.placement is None:
+        report, distortion = self.report, self._distortion
+        if report is None or distortion is None:
             return {}
-        report, distortion = self.placement.report, self.placement.distortion
         used, rigid = len(self._used_edges), report.mahalanobis[report.weights > 0]
         redundant = np.isfinite(report.variance_factor)
         return {
@@ -157,20 +173,20 @@ class PlacedMap:
         self.optimise()
         self._is_settled = True
         metric = set(self._metric_chunks)
-        depth_scales = [self._placed[index].depth_scale for index in self.fine if index in metric]
+        depth_scales = [self._bent[index].depth_scale for index in self.fine if index in metric]
         if depth_scales:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
             self._unit = float(np.exp(-unit))
             self._move(Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3)))
 
     def _move(self, new_world_from_world: Sim3) -> None:
-        self._placed = [
+        self._bent = [
             replace(
                 placed,
                 world_from_cam=new_world_from_world.move_pose(placed.world_from_cam),
                 depth_scale=placed.depth_scale * new_world_from_world.scale,
             )
-            for placed in self._placed
+            for placed in self._bent
         ]
 
     def assemble(self, frames: Sequence[int]) -> AssembledCameras:
@@ -179,7 +195,7 @@ class PlacedMap:
         owner = bisect.bisect_right(self._first_new, min(frames)) - 1
         covering = itertools.takewhile(
             lambda placed: not wanted.isdisjoint(placed.chunk.window),
-            (self._placed[index] for index in itertools.islice(self.fine, owner, None)),
+            (self._placed(index) for index in itertools.islice(self.fine, owner, None)),
         )
         return assemble(frames, [self._per_owner(placed) for placed in covering])
 
@@ -214,9 +230,14 @@ class PlacedMap:
     def _metric_chunks(self) -> list[int]:
         return [index for index in range(len(self._cameras)) if self._run.chunks[index].is_metric]
 
+    def _placed(self, index: int) -> PlacedCameras:
+        """The cameras of a submap; of a rigid one they are made when asked for, instead of kept."""
+        since = index - len(self._bent)
+        return self._bent[index] if since < 0 else _moved(self._cameras[index], self._rigid[since])
+
     def _local_sim3(self, index: int, cameras: SubmapCameras) -> Sim3:
         """world_from_submap of a placed submap, as it is where it shares frames with another."""
-        placed, own = self._placed[index], self._cameras[index]
+        placed, own = self._placed(index), self._cameras[index]
         shared = set(cameras.chunk.window) & set(own.chunk.window)
         rows = [row for row, frame in enumerate(own.chunk.frames) if frame in shared]
         submap_from_cam = rigid3.invert(rigid3.to_4x4(own.cam_from_submap[rows]))
@@ -226,6 +247,21 @@ class PlacedMap:
         scale = float(np.exp(np.log(placed.depth_scale[rows]).mean()))
         offsets = world_from_cam[:, :3, 3] - scale * submap_from_cam[:, :3, 3] @ rotation.T
         return Sim3(scale=scale, rotation=rotation, translation=offsets.mean(axis=0))
+
+    def _disagrees(self, loop: int) -> bool:
+        """Whether the submaps that a loop's chunk is joined to would put it visibly apart."""
+        cameras = self._cameras[loop]
+        first, *others = (
+            self._local_sim3(neighbour, cameras) @ edge.a_from_b
+            for neighbour, edge in self._run.edges[loop].items()
+        )
+        for other in others:
+            apart = first.inverse() @ other
+            turn = float(rigid3.rotation_angle(apart.rotation))
+            shift = np.linalg.norm(apart.translation) / cameras.typical_depth
+            if max(turn, shift, abs(np.log(apart.scale))) > VISIBLE:
+                return True
+        return False
 
     def _per_owner(self, placed: PlacedCameras) -> PlacedCameras:
         return replace(placed, depth_scale=placed.depth_scale / self._ratios[placed.chunk.index])

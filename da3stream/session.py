@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -67,7 +68,8 @@ class Session:
         self._search: LoopSearch | None = None
         self._memory = KeyframeMemory(run, places, config.memory_keyframes)
         self._due: list[int] = []
-        self._told = np.zeros((0, 4, 4))
+        self._told: list[NDArray[np.float64]] = []
+        """(M, 4, 4) the cameras that updates have told of, by fine chunk."""
         self._reused = False
         self._said: set[str] = set()
 
@@ -119,14 +121,14 @@ class Session:
 
     def update(self, index: int) -> Update:
         """What a new fine chunk has told."""
-        if self._placed.needs_optimisation:
+        if self._placed.needs_optimisation():
             with self._times.stage("optimisation"):
                 self._placed.optimise()
             corrections = self._corrections(since=0)
         else:
             corrections = self._corrections(since=self.run.chunks[index].chunk.window[0])
         block = block_of(self.run, self._placed, index, self.run.typical_confidence)
-        self._told = np.concatenate([self._told, block.world_from_cam])
+        self._told.append(block.world_from_cam.copy())
         cloud = confident_cloud(block, self.config.confidence_percentile)
         return Update(
             chunk=index,
@@ -140,7 +142,7 @@ class Session:
 
     def last_update(self) -> Update | None:
         """What only the whole tells; None if that is nothing new."""
-        if not len(self._told):
+        if not self._told:
             return None
         self._settle()
         corrections = self._corrections(since=0)
@@ -314,14 +316,13 @@ class Session:
 
     def _corrections(self, since: int) -> dict[int, NDArray[np.float64]]:
         """The cameras from a frame on that were told before and lie elsewhere now, by frame."""
+        owners = [self.run.chunks[index].chunk for index in self._placed.fine[: len(self._told)]]
+        first = bisect.bisect_left(owners, since, key=lambda chunk: chunk.new[-1])
         corrections = {}
-        for record in self.run.fine_chunks:
-            new = record.chunk.new
-            if since <= new[-1] and new[-1] < len(self._told):
-                cameras = self._placed.assemble(new).world_from_cam
-                for frame, pose in zip(new, cameras, strict=True):
-                    if not np.array_equal(pose, self._told[frame]):
-                        corrections[frame] = self._told[frame] = pose
+        for chunk, told in zip(owners[first:], self._told[first:], strict=True):
+            cameras = self._placed.assemble(chunk.new).world_from_cam
+            for row in np.flatnonzero((cameras != told).any(axis=(1, 2))):
+                corrections[chunk.new[row]] = told[row] = cameras[row]
         return corrections
 
     def _keep_what_was_asked_for(self) -> None:

@@ -13,6 +13,7 @@ Fragments for Dense Scene Reconstruction", ICCV 2013.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,10 @@ OUTLIER_MEDIANS = 5.0
 """A residual of so many medians of its class has half the weight of a small one (Cauchy)."""
 POSES_ONLY_VARIANCE = 100.0
 """How much less a shared frame counts where the depths of both submaps disagreed."""
+_BLOCK = 10_000
+"""Shared frames whose rotations are compared at a time, for bounded memory."""
+_SUBMAPS = 64
+"""Whose paths are rebuilt at a time."""
 _ROUNDING = 1e-9
 """Radians, relative lengths and log-scales below this are 0."""
 
@@ -167,25 +172,45 @@ class _Problem:
 
     def rotations(self) -> Array:
         """(K, 3) rotation vectors in the world, after the rigid placement."""
-        placed = self._world_from.rotation[self._cameras.submap] @ self._cameras.submap_from_cam[:, :3, :3]
-        a_from_b = placed[self._row_a] @ np.swapaxes(placed[self._row_b], 1, 2)
+        in_submap, turn = self._cameras.submap_from_cam[:, :3, :3], self._world_from.rotation
+
+        def a_from_b(part: slice) -> Array:
+            placed_a = turn[self._shared.a[part]] @ in_submap[self._row_a[part]]
+            placed_b = turn[self._shared.b[part]] @ in_submap[self._row_b[part]]
+            return np.asarray(placed_a @ np.swapaxes(placed_b, 1, 2))
 
         def residual(x: Array) -> Array:
-            at_rows = Rotation.from_rotvec(self._at_rows @ x).as_matrix()
-            off = at_rows[self._row_a] @ a_from_b @ np.swapaxes(at_rows[self._row_b], 1, 2)
-            return np.asarray(Rotation.from_matrix(off).as_rotvec())
+            at_rows, off = self._at_rows @ x, np.empty((len(self._shared), 3))
+            for start in range(0, len(off), _BLOCK):
+                part = slice(start, start + _BLOCK)
+                bent_a = Rotation.from_rotvec(at_rows[self._row_a[part]]).as_matrix()
+                bent_b = Rotation.from_rotvec(at_rows[self._row_b[part]]).as_matrix()
+                missed = bent_a @ a_from_b(part) @ np.swapaxes(bent_b, 1, 2)
+                off[part] = Rotation.from_matrix(missed).as_rotvec()
+            return off
 
         return self._solve(residual, 0, np.ones(len(self._depth)))
 
     def positions(self, log_scale: Array, turn: Array) -> Array:
         """(R, 4, 4) world from camera: bent paths, joined at the shared frames."""
-        submap, in_submap = self._cameras.submap, self._cameras.submap_from_cam
-        turned = Rotation.from_rotvec(self._at_rows @ turn).as_matrix() @ self._world_from.rotation[submap]
-        path = self._paths(np.exp(self._at_rows @ log_scale), turned)
+        in_submap, submap = self._cameras.submap_from_cam, self._cameras.submap
+        scale, turns = np.exp(self._at_rows @ log_scale), self._at_rows @ turn
+        bounds = np.append(self._cameras.start[:-1:_SUBMAPS], len(submap))
+        parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+
+        def turned(rows: slice) -> Array:
+            bent = Rotation.from_rotvec(turns[rows]).as_matrix()
+            return np.asarray(bent @ self._world_from.rotation[submap[rows]])
+
+        path = np.concatenate(
+            [self._paths(submap[r], in_submap[r, :3, 3], scale[r], turned(r)) for r in parts]
+        )
         apart = path[self._row_a] - path[self._row_b]
         shift = self._at_rows @ self._solve(lambda x: apart - self._difference @ x, 1, self._depth)
+        # The largest array comes last: the solver needs as much.
         world_from_cam = np.zeros_like(in_submap)
-        world_from_cam[:, :3, :3] = turned @ in_submap[:, :3, :3]
+        for rows in parts:
+            world_from_cam[rows, :3, :3] = turned(rows) @ in_submap[rows, :3, :3]
         world_from_cam[:, :3, 3] = path + shift
         world_from_cam[:, 3, 3] = 1.0
         return world_from_cam
@@ -206,23 +231,24 @@ class _Problem:
             for s, part in zip(submaps, parts, strict=True)
         ]
 
-    def _paths(self, scale: Array, turned: Array) -> Array:
-        """(R, 3) camera centres: each submap's own steps scaled and turned, around its rigid placement.
+    def _paths(self, submap: Indices, centres: Array, scale: Array, turned: Array) -> Array:
+        """(r, 3) camera centres: each submap's own steps scaled and turned, around its rigid placement.
 
         Args:
-            scale: (R,) world units per submap unit.
-            turned: (R, 3, 3) world from submap, row by row.
+            submap: (r,) of all cameras of some submaps.
+            centres: (r, 3) in the submap.
+            scale: (r,) world units per submap unit.
+            turned: (r, 3, 3) world from submap, row by row.
         """
-        submap, start = self._cameras.submap, self._cameras.start[:-1]
-        centres = self._cameras.submap_from_cam[:, :3, 3]
+        start = np.flatnonzero(np.diff(submap, prepend=-1))
         both = (turned[1:] + turned[:-1]) / 2 * np.sqrt(scale[1:] * scale[:-1])[:, None, None]
         steps = np.zeros_like(centres)
         steps[1:] = np.einsum("nij,nj->ni", both, np.diff(centres, axis=0))
         steps[start] = 0.0
         path = np.cumsum(steps, axis=0)
-        rigid = take(self._world_from, submap).apply(centres)
-        lengths = self._cameras.lengths[:, None]
-        return path + (np.add.reduceat(rigid - path, start) / lengths)[submap]
+        lengths = np.diff(start, append=len(submap))
+        off = np.add.reduceat(take(self._world_from, submap).apply(centres) - path, start)
+        return path + np.repeat(off / lengths[:, None], lengths, axis=0)
 
     def _solve(self, residual: Callable[[Array], Array], channel: int, unit: Array) -> Array:
         """(K, D) values at the knots, 0 at the pinned ones; robust against single frames.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,25 +75,37 @@ class NormalEquations:
         Raises:
             numpy.linalg.LinAlgError: the matrix is singular.
         """
+        return self.solver(system, damping)(right_sides)
+
+    def solver(self, system: Linearised, damping: float) -> Callable[[Array], Array]:
+        """`solve` for any number of right-hand sides one after the other, with one factorisation."""
         curvature = np.einsum("nii->ni", system.diagonal)[self._order].reshape(-1)
         unit = 1.0 / np.sqrt(np.maximum(curvature, _LEAST_CURVATURE * curvature.max(initial=0.0)))
         factors = self._factorise(self._scaled(system, unit, damping))
-        stacked = right_sides[:, self._order].reshape(len(right_sides), -1) * unit
-        solved = factors.solve(np.ascontiguousarray(stacked.T)).T * unit
-        if not np.isfinite(solved).all():
-            raise np.linalg.LinAlgError("the normal equations have no finite solution")
-        solution = np.zeros_like(right_sides)
-        solution[:, self._order] = solved.reshape(len(right_sides), -1, 7)
-        return solution
+
+        def solve(right_sides: Array) -> Array:
+            stacked = right_sides[:, self._order].reshape(len(right_sides), -1) * unit
+            solved = factors.solve(np.ascontiguousarray(stacked.T)).T * unit
+            if not np.isfinite(solved).all():
+                raise np.linalg.LinAlgError("the normal equations have no finite solution")
+            solution = np.zeros_like(right_sides)
+            solution[:, self._order] = solved.reshape(len(right_sides), -1, 7)
+            return solution
+
+        return solve
 
     def _scaled(self, system: Linearised, unit: Array, damping: float) -> scipy.sparse.csc_array:
         """The matrix with a diagonal of 1, free of units, plus the damping."""
         off_diagonal = system.off_diagonal[self._inner]
         blocks = [system.diagonal[self._order], off_diagonal, np.swapaxes(off_diagonal, 1, 2)]
-        values = np.concatenate(blocks).reshape(-1) * unit[self._rows] * unit[self._columns]
+        values = np.concatenate(blocks).reshape(-1)
+        values *= unit[self._rows]
+        values *= unit[self._columns]
+        np.einsum("nii->ni", values[: 49 * self._nodes].reshape(-1, 7, 7))[...] += damping
         size = 7 * self._nodes
         matrix = scipy.sparse.csc_array((values, (self._rows, self._columns)), shape=(size, size))
-        return scipy.sparse.csc_array(matrix + damping * scipy.sparse.eye_array(size, format="csc"))
+        matrix.eliminate_zeros()  # edges that are not used
+        return matrix
 
     @staticmethod
     def _factorise(matrix: scipy.sparse.csc_array) -> scipy.sparse.linalg.SuperLU:
@@ -104,10 +117,10 @@ class NormalEquations:
             raise np.linalg.LinAlgError("the normal equations are singular") from error
 
 
-def _block_indices(blocks: Indices, axis: int) -> Indices:
+def _block_indices(blocks: Indices, axis: int) -> NDArray[np.int32]:
     """Row (axis 0) or column (axis 1) of every entry of 7x7 blocks, given the blocks' own row or column."""
     within = np.indices((7, 7))[axis].reshape(-1)
-    return (7 * blocks[:, None] + within).reshape(-1)
+    return (7 * blocks[:, None] + within).reshape(-1).astype(np.int32)
 
 
 def _elimination_order(table: EdgeTable) -> Indices:

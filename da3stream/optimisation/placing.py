@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation.distortion import Distortion, estimate, honest_edges
 from da3stream.optimisation.elastic import bend
-from da3stream.optimisation.pose_graph import OptimisationReport, PoseGraphOptions, optimise
+from da3stream.optimisation.pose_graph import (
+    OptimisationReport,
+    OptimisedGraph,
+    PoseGraphOptions,
+    optimise,
+)
 from da3stream.scene import PlacedCameras, PoseGraph, SubmapCameras, SubmapEdge
 
 MAX_VARIANCE_FACTOR = 25.0
@@ -52,12 +57,7 @@ def place(
         ValueError: a submap has no edge to an earlier one, or an edge lacks its evidence.
     """
     distortion = estimate(submaps, edges)
-    honest = honest_edges(submaps, edges, distortion)
-    graph = PoseGraph(nodes=len(submaps), edges=honest, metric_nodes=frozenset(metric_nodes))
-    options = PoseGraphOptions(
-        max_variance_factor=MAX_VARIANCE_FACTOR, relative_decrease=RELATIVE_DECREASE, scale_prior=scale_prior
-    )
-    optimised = optimise(graph, [first], options=options)
+    optimised = _rigidly(submaps, edges, first, distortion, frozenset(metric_nodes), scale_prior)
     used = [edge for edge, weight in zip(edges, optimised.report.weights, strict=True) if weight > 0]
     return Placement(
         rigid=optimised.world_from,
@@ -65,3 +65,20 @@ def place(
         report=optimised.report,
         distortion=distortion,
     )
+
+
+def _rigidly(
+    submaps: Sequence[SubmapCameras],
+    edges: Sequence[SubmapEdge],
+    first: Sim3,
+    distortion: Distortion,
+    metric_nodes: frozenset[int],
+    scale_prior: float | None,
+) -> OptimisedGraph:
+    """The submaps as rigid bodies, by edges that know how much submaps bend; arguments as of `place`."""
+    honest = honest_edges(submaps, edges, distortion)
+    options = PoseGraphOptions(
+        max_variance_factor=MAX_VARIANCE_FACTOR, relative_decrease=RELATIVE_DECREASE, scale_prior=scale_prior
+    )
+    graph = PoseGraph(nodes=len(submaps), edges=honest, metric_nodes=metric_nodes)
+    return optimise(graph, [first], options=options)

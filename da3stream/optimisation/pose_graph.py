@@ -225,14 +225,14 @@ class _Descent:
         """
         assert self._equations is not None
         system, by_a, by_b = self._linearise(weights)
-        right_sides = np.zeros((len(rows), 7, self.table.nodes, 7))
-        each = np.arange(len(rows))
-        right_sides[each, :, self.table.a[rows]] = by_a[rows]
-        right_sides[each, :, self.table.b[rows]] = by_b[rows]
-        flat = right_sides.reshape(-1, self.table.nodes, 7)
-        solved = self._equations.solve(system, self._damping, flat).reshape(right_sides.shape)
-        predicted = solved[each, :, self.table.a[rows]] @ np.swapaxes(by_a[rows], 1, 2)
-        predicted += solved[each, :, self.table.b[rows]] @ np.swapaxes(by_b[rows], 1, 2)
+        solve = self._equations.solver(system, self._damping)
+        predicted = np.zeros((len(rows), 7, 7))
+        for number, row in enumerate(rows):  # one at a time: right-hand sides are as long as the map
+            a, b = self.table.a[row], self.table.b[row]
+            right_sides = np.zeros((7, self.table.nodes, 7))
+            right_sides[:, a], right_sides[:, b] = by_a[row], by_b[row]
+            solved = solve(right_sides)
+            predicted[number] = solved[:, a] @ by_a[row].T + solved[:, b] @ by_b[row].T
         residuals = self._residuals[rows]
         covariance = predicted + self.table.covariance[rows]
         return np.einsum("ei,ei->e", residuals, np.linalg.solve(covariance, residuals[..., None])[..., 0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -23,7 +25,8 @@ class FrameTable:
     """(M,)"""
     timestamp_s: NDArray[np.float64]
     """(M,)"""
-    names: tuple[str, ...]
+    given_names: tuple[str, ...] | None
+    """None: all follow from the source indices, as in a video; an hour of names is megabytes."""
     original_size: NDArray[np.int64]
     """(M, 2) width, height."""
     crc32: NDArray[np.int64]
@@ -35,10 +38,20 @@ class FrameTable:
         return cls(
             source_index=np.array([frame.source_index for frame in frames], dtype=np.int64),
             timestamp_s=np.array([frame.timestamp_s for frame in frames], dtype=np.float64),
-            names=tuple(frame.name or f"{frame.source_index:06d}.jpg" for frame in frames),
+            given_names=_given(
+                [frame.name or _name(frame.source_index) for frame in frames],
+                [frame.source_index for frame in frames],
+            ),
             original_size=np.array([frame.original_size or frame.size for frame in frames], dtype=np.int64),
             crc32=np.array([image_crc32(frame.image) for frame in frames], dtype=np.int64),
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(M,) file names."""
+        if self.given_names is not None:
+            return self.given_names
+        return tuple(_name(index) for index in self.source_index.tolist())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -87,7 +100,7 @@ class ChunkRecord:
         table = FrameTable(
             source_index=np.array(event["source_index"], dtype=np.int64),
             timestamp_s=np.array(event["timestamp_s"], dtype=np.float64),
-            names=tuple(event["names"]),
+            given_names=_given(event["names"], event["source_index"]),
             original_size=np.array(event["original_size"], dtype=np.int64).reshape(-1, 2),
             crc32=np.array(event["crc32"], dtype=np.int64),
         )
@@ -208,12 +221,14 @@ def edge_fields(edge: SubmapEdge) -> dict[str, Any]:
         "rotation": edge.a_from_b.rotation.tolist(),
         "translation": edge.a_from_b.translation.tolist(),
         "information": edge.information.tolist(),
-        "evidence": dict(edge.evidence),
+        "evidence": {
+            key: value.tolist() if isinstance(value, array) else value for key, value in edge.evidence.items()
+        },
     }
 
 
 def parse_edge(event: Event) -> SubmapEdge:
-    """The edge of `edge_fields`."""
+    """The edge of `edge_fields`. What its evidence says frame by frame is packed: there are many frames."""
     transform = Sim3(scale=event["scale"], rotation=event["rotation"], translation=event["translation"])
     return SubmapEdge(
         a=event["a"],
@@ -221,8 +236,27 @@ def parse_edge(event: Event) -> SubmapEdge:
         kind=event["kind"],
         a_from_b=transform,
         information=np.array(event["information"]),
-        evidence=event["evidence"],
+        evidence=_packed(event["evidence"]),
     )
+
+
+def _packed(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence with lists of numbers as arrays, a sixth of the size, and with every key only once."""
+    kinds = {"frames": "q", "depth_ratios": "d"}
+    return {
+        sys.intern(key): array(kinds[key], value) if key in kinds else value
+        for key, value in evidence.items()
+    }
+
+
+def _name(source_index: int) -> str:
+    """What a frame is called that has no name of its own."""
+    return f"{source_index:06d}.jpg"
+
+
+def _given(names: Sequence[str], source_index: Sequence[int]) -> tuple[str, ...] | None:
+    """The names, None if they follow from the indices."""
+    return None if list(names) == [_name(index) for index in source_index] else tuple(names)
 
 
 def image_crc32(image: NDArray[np.uint8]) -> int:

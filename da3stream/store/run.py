@@ -335,8 +335,13 @@ class Run(StoredPlaces):
 
     def put_edges(self, chunk: int, edges: Sequence[SubmapEdge]) -> None:
         """Record all edges of a chunk to earlier ones."""
-        self._journal.append("edges", chunk=chunk, edges=[edge_fields(edge) for edge in edges])
-        self.edges[chunk] = {edge.a: edge for edge in edges}
+        event: dict[str, Any] = {
+            "event": "edges",
+            "chunk": chunk,
+            "edges": [edge_fields(edge) for edge in edges],
+        }
+        self._journal.append(**event)
+        self._replay(event)
 
     def put_loop(self, loop: LoopClosure) -> None:
         """Record what became of a candidate."""

@@ -447,8 +447,8 @@ def test_a_long_map_is_not_placed_anew_for_every_edge(
 
     def counted(placed: PlacedMap) -> None:
         optimise(placed)
-        assert placed.placement is not None
-        edges.append(len(placed.placement.report.weights))
+        assert placed.report is not None
+        edges.append(len(placed.report.weights))
 
     monkeypatch.setattr(PlacedMap, "optimise", counted)
     monkeypatch.setattr(placed_map, "WORTH_OPTIMISING", 0.1)
@@ -465,6 +465,39 @@ def test_a_long_map_is_not_placed_anew_for_every_edge(
     while_running = edges[:-1]
     assert len(while_running) >= 2
     assert all(later > 1.1 * earlier for earlier, later in pairwise(while_running))
+    final = np.stack([poses[frame] for frame in range(FRAMES)])
+    assert np.array_equal(final, whole[2].trajectory.world_from_cam)
+
+
+@pytest.mark.parametrize("visible", [0.0, np.inf])
+def test_a_loop_corrects_the_map_at_once_if_it_shows_that_the_map_is_off(
+    tmp_path: Path,
+    whole: tuple[Path, CountingEstimator, da3stream.Result],
+    world: SimulatedWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: float,
+) -> None:
+    """Nothing else is worth an optimisation here."""
+    optimise, chunks = PlacedMap.optimise, []
+
+    def counted(placed: PlacedMap) -> None:
+        optimise(placed)
+        chunks.append(len(placed))
+
+    monkeypatch.setattr(PlacedMap, "optimise", counted)
+    monkeypatch.setattr(placed_map, "WORTH_OPTIMISING", 1.0)
+    monkeypatch.setattr(placed_map, "VISIBLE", visible)
+    poses: dict[int, np.ndarray] = {}
+    for update in da3stream.stream(
+        SimulatedSource(world),
+        tmp_path,
+        config=bridged(),
+        estimator=CountingEstimator(world, level=1.0),
+        descriptor=SimulatedDescriptor(world),
+    ):
+        poses.update(update.corrections)
+        poses.update(zip(update.frames.tolist(), update.world_from_cam, strict=True))
+    assert (len(chunks) > 1) == (visible == 0.0), "the last one is that of the whole"
     final = np.stack([poses[frame] for frame in range(FRAMES)])
     assert np.array_equal(final, whole[2].trajectory.world_from_cam)
 
