@@ -7,14 +7,17 @@ from pathlib import Path
 
 from da3stream.config import Config
 from da3stream.errors import StoreError
+from da3stream.writers import export_names
 
-BYTES_PER_FRAME = 190_000
-"""What intermediate files take for each frame at 504x280, scratch files and descriptors included; at other
-sizes in proportion to the pixels. 127,000 were measured on a walking robot's video with vlad (images 30,000,
-submaps 80,000, descriptors 16,000); texture adds up to 10,000, coarse chunks 12,000, the recording of a live
-input 30,000."""
+BYTES_PER_FRAME = 200_000
+"""What intermediate files take for each frame at 504x280, at most about; at other sizes in proportion to the
+pixels. With coarse chunks over every fourth frame (twice as many as by default) and vlad, benchmarks/disk.py
+measured 163,000 on a walking robot's video (submaps 116,000, images 30,000, descriptors 17,000) and 158,000
+on richly textured photos (images 39,000); the recording of a live input makes that 193,000 and 198,000."""
 FULL_BYTES_PER_FRAME = 504 * 280 * 8
 """Full-size depth and confidence beside that, with `--keep full`."""
+RESULT_BYTES = 504 * 280 * 11
+"""Of results_output/: image, depth and confidence of a frame at 504x280."""
 IMAGE_BYTES = 700_000
 """An image of colmap/: a JPEG of two megapixels."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
@@ -52,7 +55,7 @@ class DiskBudget:
         """
         if frames is None:
             return
-        needed = int(frames * self._frame_bytes) + self.output_bytes(frames)
+        needed = self.planned_bytes(frames)
         missing = needed - self._taken() - self._room()
         if missing > 0:
             raise StoreError(
@@ -61,31 +64,48 @@ class DiskBudget:
                 hint=self._advice("Fewer frames (--fps, --max-frames), a lower --resolution, "),
             )
 
+    def planned_bytes(self, frames: int) -> int:
+        """What a run of so many frames takes, its outputs included, at most about."""
+        return int(frames * self._frame_bytes) + self.output_bytes(frames, export_names(self._config))
+
     def check(self) -> None:
         """Whether the next chunks fit. StoreError if not: what is stored is kept and can be resumed."""
         self._require(int(FRAMES_AHEAD * self._frame_bytes), "the next chunks")
 
     def check_outputs(self, frames: int) -> None:
         """Whether the outputs of so many frames fit. Errors as of `check`."""
-        self._require(self.output_bytes(frames), "the outputs")
+        self._require(self.output_bytes(frames, export_names(self._config)), "the outputs")
 
-    def output_bytes(self, frames: int) -> int:
-        """What the outputs of so many frames take, at most about."""
-        config, names = self._config, self._config.export
+    def check_export(self, frames: int, names: tuple[str, ...]) -> None:
+        """Whether these formats of a finished run fit, beside older ones of them. Errors as of `check`."""
+        again = f"da3stream export {self._root} --to {','.join(names)}"
+        self._require(self.output_bytes(frames, names), "the formats", again)
+
+    def output_bytes(self, frames: int, names: tuple[str, ...]) -> int:
+        """What these formats take for so many frames, at most about."""
+        config = self._config
         pixels = (config.resolution / 504) ** 2
         points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
         images = min(config.colmap_images, frames) if "colmap" in names else 0
-        return points * POINT_BYTES + images * IMAGE_BYTES + FIXED_BYTES
+        results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
+        return points * POINT_BYTES + images * IMAGE_BYTES + results + FIXED_BYTES
 
-    def _require(self, needed: int, what: str) -> None:
+    def _require(self, needed: int, what: str, again: str | None = None) -> None:
+        """`again`: the command that is to be repeated, if it is not `resume`."""
         missing = needed - self._room()
         if missing > 0:
             raise StoreError(
                 f"the run directory {self._root} takes {_size(self._taken())} on the disk, and {what} need "
                 f"{_size(missing)} more than it may take",
-                hint=f"What is stored is kept. {self._advice('')}Then go on with: "
-                f"da3stream resume {self._root}" + ("" if self._config.disk is None else " --disk SIZE"),
+                hint=f"What is stored is kept. {self._advice('')}Then go on with: {self._command(again)}",
             )
+
+    def _command(self, again: str | None) -> str:
+        """A larger budget is kept by `resume`, of a finished run too."""
+        resume = f"da3stream resume {self._root}" + ("" if self._config.disk is None else " --disk SIZE")
+        if again is None:
+            return resume
+        return again if self._config.disk is None else f"{resume}; {again}"
 
     def _advice(self, others: str) -> str:
         smaller = "--keep reduced, " if self._full else ""

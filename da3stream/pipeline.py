@@ -112,6 +112,7 @@ def export(
                 f"the run {run.root} was made with --keep none",
                 hint="Run again with --keep reduced to export later.",
             )
+        DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
         source = _reopen(run, config)
         watching = progress or ignore_progress
         write_outputs(

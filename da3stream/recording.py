@@ -22,7 +22,8 @@ class Recording:
 
     So the run that captures and one that resumes see the same pixels. A resumed run captures nothing: after a
     gap in time the new frames would share nothing with the old ones. It is finished from what was recorded.
-    If nothing was, the capture begins.
+    If nothing was, the capture begins. Recorded frames whose file is damaged are left out, as if they had
+    been dropped in the capture, and a warning says so; chunks made of them or of later ones are forgotten.
     """
 
     def __init__(self, run: Run, source: CapturesOnce, config: Config, progress: ProgressCallback) -> None:
@@ -33,7 +34,7 @@ class Recording:
             config: of the run.
             progress: is told what a resumed run does.
         """
-        self._stored, self._source, self._progress = run.recording, source, progress
+        self._run, self._stored, self._source, self._progress = run, run.recording, source, progress
         self._is_left = False
         self._makes_colmap = "colmap" in export_names(config)
 
@@ -41,7 +42,8 @@ class Recording:
         """Yield the frames. Raises what the source raises; everything that came before is recorded then.
 
         Raises:
-            RunCorruptError: a recorded file is damaged.
+            StoreError: recorded frames that stored chunks were made of are damaged. The run goes back to
+                before these chunks, and resuming it again leaves the frames out.
         """
         return self._replayed() if self._stored.batches else self._captured()
 
@@ -70,6 +72,9 @@ class Recording:
             self._end(self._source_warnings())
 
     def _replayed(self) -> Iterator[Frame]:
+        self._leave_out_damaged()
+        if not self._stored.batches:
+            return
         last = self._stored.batches[-1]
         span_s = last.timestamp_s[-1] - self._stored.batches[0].timestamp_s[0]
         recorded = f"{self._stored.frames:,} recorded frames ({span_s:.1f} s)"
@@ -80,6 +85,17 @@ class Recording:
         self._progress(Progress(stage="start", message=line))
         for number in range(len(self._stored.batches)):
             yield from self._stored.read(number)
+
+    def _leave_out_damaged(self) -> None:
+        """Nothing has been made of the frames in this process yet."""
+        damaged = self._stored.damaged()
+        for record in self._run.fine_chunks if damaged else ():
+            if record.chunk.new[-1] >= damaged[0].first:
+                lost = sum(map(len, damaged))
+                raise self._run.forget_from(record.chunk.index, f"{lost} frames of the live input are lost")
+        for batch in damaged:
+            self._stored.lose(batch)
+            self._progress(Progress(stage="start", message=self._stored.warnings[-1]))
 
     def _end(self, warnings: list[str]) -> None:
         if self._makes_colmap:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
 from da3stream.config import Config
-from da3stream.disk import BYTES_PER_FRAME, DiskBudget
+from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.executors import Estimate, Executor
@@ -348,8 +348,10 @@ class Session:
 
     def _say_plan(self, plan: PlanRecord) -> None:
         """What is about to happen, in a line."""
-        bytes_per_frame = BYTES_PER_FRAME * (self.config.resolution / 504) ** 2
-        disk = "" if self._total is None else f", about {self._total * bytes_per_frame / 1e6:.0f} MB on disk"
+        total = self._total
+        disk = (
+            "" if total is None else f", up to about {self._disk.planned_bytes(total) / 1e6:.0f} MB on disk"
+        )
         line = f"model {self._estimator.name}, {describe(plan)}{disk}"
         self._progress(Progress(stage="start", message=line))
         if plan.warning is not None:

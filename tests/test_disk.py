@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import da3stream
 from da3stream import disk, load_config
 from da3stream.disk import DiskBudget, folder_bytes
 from da3stream.errors import StoreError
@@ -42,8 +43,9 @@ def test_full_depth_and_many_images_cost_more(tmp_path: Path) -> None:
         budget(tmp_path, keep="full", **room).plan(2000)
     with pytest.raises(StoreError, match="--colmap-images"):
         budget(tmp_path, colmap_images=4000, **room).plan(4000)
-    few = budget(tmp_path, export="poses", **room)
-    assert few.output_bytes(4000) < budget(tmp_path, **room).output_bytes(4000) / 10
+    own = budget(tmp_path)
+    assert own.output_bytes(4000, ("poses",)) < own.output_bytes(4000, ("poses", "pcd", "colmap")) / 10
+    assert own.output_bytes(4000, ("results",)) > 4000 * 504 * 280 * 11
 
 
 def test_without_a_budget_the_file_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +80,24 @@ def test_running_short_stops_cleanly_and_goes_on_with_more(
     assert folder_bytes(run) < 0.3 * taken
     reconstruct(world, run, WatchedFileSystem(), disk="50GB")
     assert outputs_of(run) == outputs_of(tmp_path / "whole")
+
+
+def test_an_export_is_checked_too(
+    tmp_path: Path, world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger budget is kept by resuming the finished run."""
+    run = tmp_path / "run"
+    reconstruct(world, run, WatchedFileSystem(), disk="200MB")
+    before = folder_bytes(run)
+    monkeypatch.setattr(disk, "POINT_BYTES", 10**6)
+    with pytest.raises(
+        StoreError, match=rf"the formats need.*resume {run} --disk SIZE; .*export {run} --to pcd"
+    ):
+        da3stream.export(run, ("pcd",))
+    assert folder_bytes(run) == before
+    reconstruct(world, run, WatchedFileSystem(), disk="9000GB")
+    monkeypatch.setattr(disk, "_free_bytes", lambda _: 10**16)
+    da3stream.export(run, ("pcd",))
 
 
 def test_the_options_that_may_change_exist() -> None:

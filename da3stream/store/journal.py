@@ -22,7 +22,7 @@ JOURNAL = "journal.jsonl"
 
 Event = Mapping[str, Any]
 
-TIMELESS = ("begin", "output", "recorded", "recording_ended")
+TIMELESS = ("begin", "output", "recorded", "recording_lost", "recording_ended")
 """Events that hold whatever else is forgotten: what was asked for, which files are ours, and the frames of an
 input that comes only once."""
 

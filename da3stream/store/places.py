@@ -75,6 +75,11 @@ class StoredPlaces:
         crc32 = self._vocabulary_crc32
         return crc32 is not None and self.files.is_intact(VOCABULARY, crc32)
 
+    @property
+    def has_lost_vocabulary(self) -> bool:
+        """Whether a vocabulary was stored whose file is missing or damaged."""
+        return self._vocabulary_crc32 is not None and not self.has_vocabulary
+
     def vocabulary(self) -> NDArray[np.float32] | None:
         """(words, D) centres of the vocabulary of places, None if none was learnt.
 

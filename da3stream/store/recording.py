@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from da3stream.errors import RunCorruptError
 from da3stream.scene import Frame
 from da3stream.store.files import RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.journal import Journal
 
 RECORDED = "recorded"
-RECORDING_EVENTS = ("recorded", "recording_ended")
+RECORDING_EVENTS = ("recorded", "recording_lost", "recording_ended")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedBatch:
     """Consecutive frames in one file, without their pixels. All sequences are as long as the batch."""
 
+    number: int
+    """Of its file."""
     first: int
     """Index of the first frame."""
     source_index: tuple[int, ...]
@@ -32,9 +33,10 @@ class RecordedBatch:
     """Of the file."""
 
     @classmethod
-    def of(cls, frames: Sequence[Frame], crc32: int) -> RecordedBatch:
+    def of(cls, frames: Sequence[Frame], number: int, crc32: int) -> RecordedBatch:
         """The record of some frames."""
         return cls(
+            number=number,
             first=frames[0].index,
             source_index=tuple(frame.source_index for frame in frames),
             timestamp_s=tuple(frame.timestamp_s for frame in frames),
@@ -49,6 +51,7 @@ class RecordedBatch:
     def fields(self) -> dict[str, Any]:
         """The fields of its journal line."""
         return {
+            "number": self.number,
             "first": self.first,
             "source_index": list(self.source_index),
             "timestamp_s": list(self.timestamp_s),
@@ -61,6 +64,7 @@ class RecordedBatch:
     def parse(cls, event: Mapping[str, Any]) -> RecordedBatch:
         """The record of a journal line."""
         return cls(
+            number=event["number"],
             first=event["first"],
             source_index=tuple(event["source_index"]),
             timestamp_s=tuple(event["timestamp_s"]),
@@ -76,6 +80,7 @@ class StoredRecording:
     def __init__(self, files: RunFiles, journal: Journal) -> None:
         self._files, self._journal = files, journal
         self.batches: list[RecordedBatch] = []
+        self._next_number = 0
         self.warnings: tuple[str, ...] = ()
         """What the source had to say when the last batch was stored, or when it ended."""
         self.has_ended = False
@@ -87,30 +92,38 @@ class StoredRecording:
         return sum(len(batch) for batch in self.batches)
 
     def put(self, frames: Sequence[Frame], warnings: Sequence[str]) -> int:
-        """Store the frames that follow, and the source's warnings so far; returns the number of the batch."""
-        number, content = len(self.batches), encode_frames(frames)
+        """Store the frames that follow, and the source's warnings so far; returns the batch's place."""
+        number, content = self._next_number, encode_frames(frames)
         self._files.write(batch_path(number), content)
-        batch = RecordedBatch.of(frames, zlib.crc32(content))
+        batch = RecordedBatch.of(frames, number, zlib.crc32(content))
         self._append({"event": "recorded", **batch.fields(), "warnings": list(warnings)})
-        return number
+        return len(self.batches) - 1
 
     def end(self, warnings: Sequence[str]) -> None:
         """Record that the source has ended."""
         self._append({"event": "recording_ended", "warnings": list(warnings)})
 
-    def read(self, number: int) -> Iterator[Frame]:
-        """The frames of a batch, as their JPEGs have them.
+    def damaged(self) -> list[RecordedBatch]:
+        """The batches whose files are missing or damaged. Reads all files."""
+        return [b for b in self.batches if not self._files.is_intact(batch_path(b.number), b.crc32)]
+
+    def lose(self, batch: RecordedBatch) -> None:
+        """Record that a batch is lost. The frames behind it move up, as if it had been dropped in capture."""
+        lost = (
+            f"{len(batch)} recorded frames ({batch.timestamp_s[0]:.2f} to {batch.timestamp_s[-1]:.2f} s) are "
+            f"left out: {batch_path(batch.number)} was missing or damaged"
+        )
+        warnings = [*self.warnings, lost]
+        self._append({"event": "recording_lost", "number": batch.number, "warnings": warnings})
+
+    def read(self, place: int) -> Iterator[Frame]:
+        """The frames of one of `batches`, as their JPEGs have them.
 
         Raises:
             RunCorruptError: the file is missing or damaged.
         """
-        batch, path = self.batches[number], batch_path(number)
-        if not self._files.is_intact(path, batch.crc32):
-            raise RunCorruptError(
-                f"{path} of the run {self._files.root} is missing or fails its checksum",
-                hint="A live input cannot be captured again: start anew with --overwrite.",
-            )
-        images = decode_frames(self._files.read(path))
+        batch = self.batches[place]
+        images = decode_frames(self._files.read_checked(batch_path(batch.number), batch.crc32))
         for row, image in enumerate(images):
             yield Frame(
                 index=batch.first + row,
@@ -129,9 +142,19 @@ class StoredRecording:
         """Take one of RECORDING_EVENTS. What comes after a batch whose line was lost is lost, too."""
         if event["event"] == "recording_ended":
             self.has_ended = True
+        elif event["event"] == "recording_lost":
+            self._leave_out(event["number"])
         elif event["first"] == self.frames:
             self.batches.append(RecordedBatch.parse(event))
+            self._next_number = event["number"] + 1
         self.warnings = tuple(event["warnings"])
+
+    def _leave_out(self, number: int) -> None:
+        kept, first = [batch for batch in self.batches if batch.number != number], 0
+        self.batches = []
+        for batch in kept:
+            self.batches.append(replace(batch, first=first))
+            first += len(batch)
 
     def _append(self, event: dict[str, Any]) -> None:
         self._journal.append(**event)

@@ -105,6 +105,7 @@ class Run(StoredPlaces):
             self.end_of_stream is not None
             and all(self.is_intact(record) for record in self.chunks.values())
             and all(self.has_descriptors(index) for index in self.chunks if self.needs_descriptors(index))
+            and not self.has_lost_vocabulary
         )
 
     @property

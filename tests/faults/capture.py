@@ -37,16 +37,22 @@ class through:
 
 
 def reconstruct(
-    world: SimulatedWorld, root: Path, filesystem: FileSystem, *, estimator: Any = None, **options: Any
+    world: SimulatedWorld,
+    root: Path,
+    filesystem: FileSystem,
+    *,
+    estimator: Any = None,
+    own_places: bool = False,
+    **options: Any,
 ) -> da3stream.Result:
-    """The run, or what is missing of it."""
+    """The run, or what is missing of it. Places by the simulated descriptor, or as the options say."""
     with through(filesystem):
         return da3stream.reconstruct(
             SimulatedSource(world),
             root,
             config=load_config(None, {**CONFIG, **options}),
             estimator=estimator or CountingEstimator(world, level=1.0),
-            descriptor=SimulatedDescriptor(world),
+            descriptor=None if own_places else SimulatedDescriptor(world),
             resume=True,
         )
 

@@ -9,6 +9,7 @@ import pytest
 
 from da3stream.synthetic.capture import SimulatedWorld
 
+from . import sweeps
 from .capture import capture, outputs_of, reconstruct
 from .doubles import RecordingFileSystem, WatchedFileSystem
 
@@ -35,3 +36,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld) -> tu
     folder = tmp_path_factory.mktemp("whole") / "run"
     reconstruct(world, folder, WatchedFileSystem())
     return folder, outputs_of(folder)
+
+
+@pytest.fixture(scope="session")
+def half(
+    tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld, whole: tuple[Path, dict[str, bytes]]
+) -> sweeps.Half:
+    """A damaged half of a run."""
+    return sweeps.half_of(world, whole[0], tmp_path_factory.mktemp("half") / "run")

@@ -216,11 +216,23 @@ def _parents() -> Iterator[tuple[int, int]]:
             yield int(entry.name), int(fields[1])
 
 
+def peak_bytes() -> int:
+    """The most that this process, or a child that has ended, has had in memory.
+
+    `ru_maxrss` of this process would not do: Linux counts in it what the process had that started it. That of
+    the children is no less than ours, for the same reason.
+    """
+    status = Path("/proc/self/status").read_text()
+    (own,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * max(int(own), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+
+
 def main() -> None:
     for argument in sys.argv[1:]:
         outcome = read(Path(argument))
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        line: dict[str, Any] = {**asdict(outcome), "path": argument, "peak_bytes": peak_bytes}
+        line: dict[str, Any] = {
+            **asdict(outcome), "path": argument, "peak_bytes": peak_bytes(), "children": len(children())
+        }  # fmt: skip
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 

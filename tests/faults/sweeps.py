@@ -6,13 +6,16 @@ The tests run samples of them, `pytest -m slow` and benchmarks/faults.py run the
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from da3stream.errors import StoreError
+from da3stream.store.manifest import encode_manifest
 from da3stream.synthetic.capture import SimulatedWorld
 
 from .capture import open_descriptors, outputs_of, reconstruct
@@ -35,15 +38,15 @@ def resumed(world: SimulatedWorld, state: State, expected: Outputs, folder: Path
     return _finished(world, expected, folder)
 
 
-def killed(world: SimulatedWorld, at: int, expected: Outputs, folder: Path) -> str | None:
+def killed(world: SimulatedWorld, at: int, expected: Outputs, folder: Path, **options: object) -> str | None:
     """The process dies at a call, as far as the disk can tell, and leaves nothing open."""
     before = open_descriptors()
     try:
-        reconstruct(world, folder, DyingFileSystem(at))
+        reconstruct(world, folder, DyingFileSystem(at), **options)
     except Killed:
         if open_descriptors() > before:
             return "files were left open"
-        return _finished(world, expected, folder)
+        return _finished(world, expected, folder, **options)
     return "it was not killed"
 
 
@@ -72,13 +75,78 @@ def failed(world: SimulatedWorld, at: int, number: int, expected: Outputs, folde
     return "the failure was passed over"
 
 
+@dataclass(frozen=True)
+class Half:
+    """A run directory that was damaged half way."""
+
+    folder: Path
+    calls: list[str]
+    """What mending and finishing it takes, by name."""
+
+
+def half_of(world: SimulatedWorld, whole: Path, folder: Path) -> Half:
+    """Make one: the journal ends in the middle of a line, a submap is lost, scratch files are left."""
+    shutil.copytree(whole, folder)
+    for path in sorted(folder.iterdir()):
+        if path.name not in (*OWN, "run.json", "journal.jsonl", "lock"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    journal = (folder / "journal.jsonl").read_bytes()
+    (folder / "journal.jsonl").write_bytes(journal[: len(journal) // 2])
+    manifest = json.loads((folder / "run.json").read_bytes())
+    (folder / "run.json").write_bytes(encode_manifest({**manifest, "status": "running"}))
+    (folder / "submaps" / "000002.safetensors").unlink()
+    (folder / "scratch" / "left").mkdir(parents=True)
+    (folder / "scratch" / "left" / "file").write_bytes(b"left by a killed process")
+    again = folder.with_name("mended")
+    shutil.copytree(folder, again)
+    watched = WatchedFileSystem()
+    reconstruct(world, again, watched)
+    shutil.rmtree(again)
+    return Half(folder=folder, calls=watched.names)
+
+
+def killed_again(world: SimulatedWorld, half: Half, at: int, expected: Outputs, folder: Path) -> str | None:
+    """A damaged half is resumed, and the process dies at a call."""
+    shutil.copytree(half.folder, folder)
+    return killed(world, at, expected, folder)
+
+
+def failed_again(world: SimulatedWorld, half: Half, at: int, expected: Outputs, folder: Path) -> str | None:
+    """A damaged half is resumed, and a call fails once."""
+    shutil.copytree(half.folder, folder)
+    return failed(world, at, FAILURES[at % 2], expected, folder)
+
+
+def keeping_nothing(world: SimulatedWorld, folder: Path) -> tuple[list[str], Outputs]:
+    """The calls of a run with `--keep none`, by name, and its outputs."""
+    watched = WatchedFileSystem()
+    reconstruct(world, folder, watched, keep="none")
+    return watched.names, outputs_of(folder)
+
+
 def damaged(
-    world: SimulatedWorld, original: Path, path: str, damage: str, expected: Outputs, folder: Path
+    world: SimulatedWorld,
+    original: Path,
+    path: str,
+    damage: str,
+    expected: Outputs,
+    folder: Path,
+    **options: object,
 ) -> str | None:
-    """A file of an unfinished run is damaged."""
+    """A file of a run is damaged."""
     shutil.copytree(original, folder)
     DAMAGE[damage](folder / path)
-    return _finished(world, expected, folder)
+    return _finished(world, expected, folder, **options)
+
+
+def journal_lengths(folder: Path) -> list[int]:
+    """Lengths to cut a journal to: before, just after the beginning of, within and just before the end of
+    every line."""
+    lengths, start = [], 0
+    for line in (folder / "journal.jsonl").read_bytes().splitlines(keepends=True):
+        lengths += [start, start + 1, start + len(line) // 2, start + len(line) - 1]
+        start += len(line)
+    return lengths
 
 
 def cut_journal(
@@ -91,7 +159,7 @@ def cut_journal(
     return _finished(world, expected, folder)
 
 
-def until_the_outputs(world: SimulatedWorld, folder: Path) -> None:
+def until_the_outputs(world: SimulatedWorld, folder: Path, **options: object) -> None:
     """Make a run directory with everything but the outputs."""
 
     class Stopped(WatchedFileSystem):
@@ -101,7 +169,7 @@ def until_the_outputs(world: SimulatedWorld, folder: Path) -> None:
             super().replace(source, target)
 
     try:
-        reconstruct(world, folder, Stopped())
+        reconstruct(world, folder, Stopped(), **options)
     except Killed:
         return
     raise AssertionError("it was not stopped")
@@ -113,8 +181,8 @@ def own_files(folder: Path) -> list[str]:
     return [*names, "run.json", "journal.jsonl"]
 
 
-def _finished(world: SimulatedWorld, expected: Outputs, folder: Path) -> str | None:
-    reconstruct(world, folder, WatchedFileSystem())
+def _finished(world: SimulatedWorld, expected: Outputs, folder: Path, **options: object) -> str | None:
+    reconstruct(world, folder, WatchedFileSystem(), **options)
     found = outputs_of(folder)
     shutil.rmtree(folder)
     differing = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))

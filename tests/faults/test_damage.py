@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from da3stream.errors import DeviceMemoryError, StoreError
+from da3stream.place import describing
 from da3stream.synthetic.capture import SimulatedWorld
 from tests.pipeline.revisits import FailingEstimator
 
@@ -27,7 +30,7 @@ def unwritten(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld) -
 
 
 @pytest.mark.parametrize("damage", sweeps.DAMAGE)
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("step", [9, pytest.param(2, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_a_damaged_file_is_made_anew(
     tmp_path: Path, world: SimulatedWorld, unwritten: Path, whole: Whole, damage: str, step: int
 ) -> None:
@@ -45,13 +48,12 @@ def test_a_damaged_file_of_a_finished_run_is_made_anew(
         assert problem is None, path
 
 
-@pytest.mark.parametrize("step", [101, pytest.param(13, marks=pytest.mark.slow)], ids=["some", "more"])
-def test_a_journal_that_ends_anywhere_in_its_last_lines(
-    tmp_path: Path, world: SimulatedWorld, unwritten: Path, whole: Whole, step: int
+@pytest.mark.parametrize("most", [6, pytest.param(50, marks=pytest.mark.slow)], ids=["some", "more"])
+def test_a_journal_that_ends_anywhere(
+    tmp_path: Path, world: SimulatedWorld, unwritten: Path, whole: Whole, most: int
 ) -> None:
-    content = (unwritten / "journal.jsonl").read_bytes()
-    last = sum(map(len, content.splitlines(keepends=True)[:-3]))
-    for length in range(last, len(content), step):
+    lengths = sweeps.journal_lengths(unwritten)
+    for length in lengths[:: max(1, len(lengths) // most)]:
         problem = sweeps.cut_journal(world, unwritten, length, whole[1], tmp_path / "run")
         assert problem is None, length
 
@@ -88,3 +90,44 @@ def test_a_damaged_bridge_that_is_refused_for_good(
         world, folder, WatchedFileSystem(), estimator=FailingEstimator(world, coarse=full, loop=full)
     )
     assert len(result.trajectory) == 60
+
+
+# What only some runs have ---------------------------------------------------------------------------------
+
+RICH: dict[str, Any] = {"place": "vlad", "own_places": True, "keep": "full", "export": "poses,cameras,loops"}
+"""A vocabulary, full depth, and the files made of it."""
+RARE = (
+    "place/vocabulary.safetensors",
+    "descriptors/000000.safetensors",
+    "descriptors/000003.safetensors",
+    "full_depth/000000.safetensors",
+    "full_depth/000003.safetensors",
+    "trajectory.safetensors",
+)
+
+
+@pytest.fixture(scope="module", params=[30, 300], ids=["learnt on the way", "learnt at the end"])
+def rich(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld
+) -> Iterator[dict[str, Path]]:
+    """A run with all of it, finished and before its outputs; of so many frames is the vocabulary learnt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(describing, "TRAINING_FRAMES", request.param)
+        folder = tmp_path_factory.mktemp("rich")
+        reconstruct(world, folder / "finished", WatchedFileSystem(), **RICH)
+        sweeps.until_the_outputs(world, folder / "unwritten", **RICH)
+        yield {"finished": folder / "finished", "unwritten": folder / "unwritten"}
+
+
+@pytest.mark.parametrize(
+    "damage", ["lost", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cut", "flipped", "zeros"))]
+)
+@pytest.mark.parametrize("stage", ["finished", "unwritten"])
+def test_a_damaged_rare_file_is_made_anew(
+    tmp_path: Path, world: SimulatedWorld, rich: dict[str, Path], stage: str, damage: str
+) -> None:
+    expected = outputs_of(rich["finished"])
+    assert set(RARE) <= set(expected)
+    for path in RARE if stage == "finished" else RARE[:-1]:
+        problem = sweeps.damaged(world, rich[stage], path, damage, expected, tmp_path / "run", **RICH)
+        assert problem is None, path

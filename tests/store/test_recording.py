@@ -83,8 +83,31 @@ def test_a_damaged_batch_is_noticed(tmp_path: Path, damage: str) -> None:
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(RunCorruptError, match=r"recorded/000000\.zip .* cannot be captured again"):
+    with pytest.raises(
+        RunCorruptError,
+        match=r"recorded/000000\.zip .* fails its checksum" if damage == "flipped" else "No such file",
+    ):
         list(run.recording.read(0))
+    assert [batch.number for batch in run.recording.damaged()] == [0]
+
+
+def test_a_lost_batch_is_left_out_and_said(tmp_path: Path) -> None:
+    """Those behind it move up, keep their files, and this survives a journal that goes back."""
+    run = opened(tmp_path)
+    for first in (0, 2, 4):
+        run.recording.put([frame(first), frame(first + 1)], ["a"])
+    (tmp_path / "recorded" / "000001.zip").write_bytes(b"")
+    (damaged,) = run.recording.damaged()
+    run.recording.lose(damaged)
+    run.close()
+    recording = opened(tmp_path).recording
+    assert recording.damaged() == []
+    assert recording.frames == 4
+    frames = [*recording.read(0), *recording.read(1)]
+    assert [read.index for read in frames] == [0, 1, 2, 3]
+    assert [read.source_index for read in frames] == [0, 3, 12, 15]
+    assert recording.warnings[0] == "a"
+    assert "2 recorded frames (0.53 to 0.63 s) are left out: recorded/000001.zip" in recording.warnings[1]
 
 
 def test_overwriting_and_keeping_nothing_remove_it(tmp_path: Path) -> None:
