@@ -49,6 +49,7 @@ OTHERS: dict[str, Any] = {
     "export": ("poses",),
     "keep": "full",
     "disk": "40GB",
+    "executor": "ray",
     "colmap_images": 10,
     "max_points": 100,
     "confidence_percentile": 10.0,
