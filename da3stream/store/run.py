@@ -393,7 +393,7 @@ class Run(StoredPlaces):
     def remove_if_blank(self) -> None:
         """Remove a run of which nothing is stored, and its folder if nothing else lies in it."""
         if not self.chunks and not self.recording.batches:
-            for path in (MANIFEST, JOURNAL, SCRATCH, LOCK):
+            for path in (*OWN_FOLDERS, MANIFEST, JOURNAL, SCRATCH, LOCK):
                 self.files.remove(path)
             with contextlib.suppress(OSError):  # what lies there is not ours
                 self.root.rmdir()
