@@ -169,7 +169,13 @@ def timed_updates() -> Iterator[list[float]]:
 
 
 def run_once(
-    frames: int, estimator_name: str, is_stream: bool, descriptor: str, folder: str, answers: Any
+    frames: int,
+    estimator_name: str,
+    is_stream: bool,
+    descriptor: str,
+    budget: float,
+    folder: str,
+    answers: Any,
 ) -> None:
     lap = street_laps(LAP)
     world_from_cam = lap[np.arange(frames) % LAP] if estimator_name == "precomputed" else street_laps(frames)
@@ -180,7 +186,10 @@ def run_once(
     output = Path(folder) / f"run_{frames}"
     began, cpu_began = time.perf_counter(), time.process_time()
     watch = Watch(output, frames)
-    options: dict[str, Any] = {"progress": watch}
+    options: dict[str, Any] = {
+        "progress": watch,
+        "config": da3stream.load_config(None, {"loop_budget": budget}),
+    }
     if descriptor == "simulated":
         options["descriptor"] = SimulatedDescriptor(world, dim=DESCRIPTOR_DIM)
     with timed_updates() as updates:
@@ -224,6 +233,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[3600, 36000])
     parser.add_argument("--estimator", choices=["precomputed", "simulated"], default="precomputed")
     parser.add_argument("--stream", action="store_true", help="with an update for every chunk")
+    parser.add_argument("--loop-budget", type=float, default=40.0, help="verifications for 100 chunks")
     parser.add_argument("--descriptor", choices=["vlad", "simulated"], default="vlad")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
@@ -233,7 +243,15 @@ def main() -> None:
             answers = context.Queue()
             process = context.Process(
                 target=run_once,
-                args=(frames, arguments.estimator, arguments.stream, arguments.descriptor, folder, answers),
+                args=(
+                    frames,
+                    arguments.estimator,
+                    arguments.stream,
+                    arguments.descriptor,
+                    arguments.loop_budget,
+                    folder,
+                    answers,
+                ),
             )
             process.start()
             runs.append(answers.get())
