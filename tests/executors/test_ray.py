@@ -124,6 +124,7 @@ def test_the_result_is_the_local_one_and_the_cluster_goes_on(
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_chunks_that_are_done_out_of_order_are_joined_in_order(
     tmp_path: Path, world: SimulatedWorld, local: dict[str, bytes]
@@ -132,6 +133,7 @@ def test_chunks_that_are_done_out_of_order_are_joined_in_order(
     assert outputs_of(tmp_path / "run") == local
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_the_chunk_of_a_lost_actor_is_estimated_again(
     tmp_path: Path, world: SimulatedWorld, local: dict[str, bytes]
@@ -193,6 +195,7 @@ def test_a_network_is_made_in_the_actors(tmp_path: Path, world: SimulatedWorld) 
 # Memory ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_plans_are_those_of_the_actors_and_a_full_memory_shortens_chunks_as_it_does_locally(
     tmp_path: Path, world: SimulatedWorld
@@ -235,6 +238,7 @@ def test_what_cannot_become_shorter_is_the_error_of_the_estimator(
 # Errors ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_a_bug_is_not_tried_again(tmp_path: Path, world: SimulatedWorld) -> None:
     with pytest.raises(ZeroDivisionError, match=r"^a bug$"):
@@ -250,6 +254,7 @@ def test_machines_with_other_weights_are_refused(tmp_path: Path, world: Simulate
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_what_cannot_be_sent_is_said_before_there_is_a_run(tmp_path: Path, world: SimulatedWorld) -> None:
     with pytest.raises(EstimationError, match="simulated cannot be sent to other processes"):
