@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -70,7 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_ERROR)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _leave_at_once(EXIT_INTERRUPTED)
+
+
+def _leave_at_once(status: int) -> NoReturn:
+    """Exit without waiting for a chunk that is still being estimated: nobody wants it any more."""
+    local = sys.modules.get("da3stream.executors.local")  # not loaded: nothing is estimated
+    if local is not None and local.THREAD_NAME in {thread.name for thread in threading.enumerate()}:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _fail(message: str) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from da3stream.estimation.base import GeometryEstimator
 from da3stream.executors.base import Estimate, EstimationTask, run_task
+
+THREAD_NAME = "estimation"
+PATIENCE_S = 0.5
+"""How often an idle thread looks whether the process wants to end."""
 
 
 class LocalExecutor:
     """Runs tasks one after the other, in the order in which they were handed over.
 
     The estimator is called from one thread only. Leaving waits for a task that runs, so that nobody else uses
-    the estimator meanwhile; but not after Ctrl-C: then the thread ends with its task or with the process.
+    the estimator meanwhile; but not after Ctrl-C: then the end of the process waits for it.
     """
 
     capacity = 1
@@ -24,7 +29,8 @@ class LocalExecutor:
         self._estimator = estimator
         self._tasks: SimpleQueue[tuple[EstimationTask, Future[Estimate]] | None] = SimpleQueue()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="estimation", daemon=True)
+        # No daemon: Python would kill it inside native code when the process ends, which aborts the process.
+        self._thread = threading.Thread(target=self._work, name=THREAD_NAME)
         self._thread.start()
 
     def __enter__(self) -> LocalExecutor:
@@ -44,8 +50,15 @@ class LocalExecutor:
         self._tasks.put((task, future))
         return future
 
+    def _next(self) -> tuple[EstimationTask, Future[Estimate]] | None:
+        """The next job. None: it was left, or the main thread has ended without leaving it."""
+        while threading.main_thread().is_alive():
+            with suppress(Empty):
+                return self._tasks.get(timeout=PATIENCE_S)
+        return None
+
     def _work(self) -> None:
-        while (job := self._tasks.get()) is not None:
+        while (job := self._next()) is not None:
             task, future = job
             if self._is_closed or not future.set_running_or_notify_cancel():
                 future.cancel()

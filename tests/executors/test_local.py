@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,3 +116,24 @@ def test_after_ctrl_c_nobody_waits() -> None:
     estimator.threads[0].join(60)
     assert estimator.frames == [0]
     assert futures[1].cancelled()
+
+
+ABANDONED = """
+from da3stream.executors import LocalExecutor
+from tests.executors.test_local import Recording, task
+executor = LocalExecutor(Recording())
+executor.submit(task(0)).result(60)
+print("done")
+"""
+
+
+def test_a_process_ends_that_has_forgotten_to_leave() -> None:
+    """A generator of updates that nobody closes, at the end of a script."""
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDONED],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "done"), done.stderr
