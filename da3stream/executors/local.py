@@ -29,6 +29,7 @@ class LocalExecutor:
         self._estimator = estimator
         self._tasks: SimpleQueue[tuple[EstimationTask, Future[Estimate]] | None] = SimpleQueue()
         self._is_closed = False
+        self._maker = threading.current_thread()
         # No daemon: Python would kill it inside native code when the process ends, which aborts the process.
         self._thread = threading.Thread(target=self._work, name=THREAD_NAME)
         self._thread.start()
@@ -51,8 +52,8 @@ class LocalExecutor:
         return future
 
     def _next(self) -> tuple[EstimationTask, Future[Estimate]] | None:
-        """The next job. None: it was left, or the main thread has ended without leaving it."""
-        while threading.main_thread().is_alive():
+        """The next job. None: it was left, or those who could leave it have ended without doing so."""
+        while self._maker.is_alive() or threading.main_thread().is_alive():
             with suppress(Empty):
                 return self._tasks.get(timeout=PATIENCE_S)
         return None

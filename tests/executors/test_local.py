@@ -127,13 +127,37 @@ print("done")
 """
 
 
+def run_script(script: str) -> subprocess.CompletedProcess[bytes]:
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, timeout=60, check=False
+    )
+
+
 def test_a_process_ends_that_has_forgotten_to_leave() -> None:
     """A generator of updates that nobody closes, at the end of a script."""
-    done = subprocess.run(
-        [sys.executable, "-c", ABANDONED],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_script(ABANDONED)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "done"), done.stderr
+
+
+IN_A_THREAD = """
+import threading, time
+from da3stream.executors import LocalExecutor, local
+from tests.executors.test_local import Recording, task
+
+def work():
+    with LocalExecutor(Recording()) as executor:
+        while threading.main_thread().is_alive():
+            time.sleep(0.01)
+        time.sleep(4 * local.PATIENCE_S)
+        executor.submit(task(0)).result(30)
+    print("done")
+
+local.PATIENCE_S = 0.05
+threading.Thread(target=work).start()
+"""
+
+
+def test_it_works_on_for_a_thread_that_outlives_the_main_one() -> None:
+    done = run_script(IN_A_THREAD)
     assert (done.returncode, done.stdout.decode().strip()) == (0, "done"), done.stderr
