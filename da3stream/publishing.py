@@ -52,6 +52,10 @@ QUEUED_MESSAGES = 16
 LINGER_MS = 2000
 """How long a run waits in the end for messages that are still queued."""
 
+JOINING_MS = 1000
+"""How long a run that ends waits for the first listener: one that waited for its start tries to connect again
+ten times a second, and a run that had finished before is told in less."""
+
 _JOINED = b"\x01"
 
 
@@ -74,7 +78,7 @@ class Publisher:
         self._sequence = 0
         self._start: dict[str, Any] = {}
         self._frames: dict[int, tuple[float, NDArray[np.float64]]] = {}
-        self._is_ended = False
+        self._is_ended = self._was_heard = False
         self._context = self._zmq.Context()
         self._socket = self._context.socket(self._zmq.XPUB)
         self._socket.set(self._zmq.SNDHWM, QUEUED_MESSAGES)
@@ -129,6 +133,8 @@ class Publisher:
 
     def end(self, status: str, *, is_metric: bool | None) -> None:
         """Tell that the run is over."""
+        if not self._was_heard:
+            self._socket.poll(JOINING_MS, self._zmq.POLLIN)
         self._welcome()
         self._send("end", {"status": status, "is_metric": is_metric})
         self._is_ended = True
@@ -138,6 +144,7 @@ class Publisher:
         joined = False
         while self._socket.poll(0, self._zmq.POLLIN):
             joined |= self._socket.recv().startswith(_JOINED)
+        self._was_heard |= joined
         if joined and self._start:
             self._send("start", self._start)
             self._send("snapshot", _cameras(self._frames))

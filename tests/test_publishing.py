@@ -270,3 +270,17 @@ def turned(told: Update) -> Update:
         points_in_world=told.points_in_world,
         colors=told.colors,
     )
+
+
+def test_who_waited_for_a_run_hears_of_it_however_short_it_is() -> None:
+    address = free_address()
+    subscriber = Subscriber(address)
+    with Publisher(address) as publisher:
+        publisher.start({})
+        publisher.update(update(0))
+        publisher.end("finished", is_metric=False)
+    heard = subscriber.until_the_end()
+    subscriber.close()
+    assert heard[0][0] == "start"
+    told = {frame for topic, body in heard[1:-1] for frame in array(body["frames"]).tolist()}
+    assert told == {0, 1}
