@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from da3stream.source.decoder_process import DecoderProcess
 
 from .clips import VideoMaker, encode_video
 
@@ -23,3 +26,18 @@ def make_video(tmp_path: Path) -> VideoMaker:
         return encode_video(tmp_path / name, **options)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[DecoderProcess]]:
+    """All decoder processes that were started, in order."""
+    processes: list[DecoderProcess] = []
+    original = DecoderProcess.__enter__
+
+    def remember(process: DecoderProcess) -> DecoderProcess:
+        processes.append(process)
+        return original(process)
+
+    monkeypatch.setattr(DecoderProcess, "__enter__", remember)
+    yield processes
+    assert processes

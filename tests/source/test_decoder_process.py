@@ -30,21 +30,6 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode_video(tmp_path_factory.mktemp("long") / "long.mp4", frames=150)
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[DecoderProcess]]:
-    """All decoder processes that were started, in order."""
-    processes: list[DecoderProcess] = []
-    original = DecoderProcess.__enter__
-
-    def remember(process: DecoderProcess) -> DecoderProcess:
-        processes.append(process)
-        return original(process)
-
-    monkeypatch.setattr(DecoderProcess, "__enter__", remember)
-    yield processes
-    assert processes
-
-
 def is_gone(pid: int) -> bool:
     """No process and no zombie has this id."""
     try:

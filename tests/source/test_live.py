@@ -34,19 +34,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pids(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Ids of the decoder processes; all are gone in the end."""
-    started: list[int] = []
-    original = DecoderProcess.__enter__
-
-    def remember(process: DecoderProcess) -> DecoderProcess:
-        started.append(process.pid)
-        return original(process)
-
-    monkeypatch.setattr(DecoderProcess, "__enter__", remember)
+def decoders(started: list[DecoderProcess]) -> Iterator[list[DecoderProcess]]:
+    """The decoder processes; all are gone in the end."""
     yield started
-    assert started
-    assert all(is_gone(pid) for pid in started)
+    assert all(is_gone(process.pid) for process in started)
 
 
 def live(url: str, config: SourceConfig = ALL, patience: Patience = HASTY) -> LiveSource:
@@ -59,7 +50,7 @@ def assert_increasing(times_s: list[float]) -> None:
     assert (np.diff(times_s) > 0).all()
 
 
-def test_a_camera_that_switches_off(clip: Path, pids: list[int]) -> None:
+def test_a_camera_that_switches_off(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=0.5) as camera:
         source = live(camera.url)
         frames = list(source)
@@ -74,7 +65,7 @@ def test_a_camera_that_switches_off(clip: Path, pids: list[int]) -> None:
     assert not source.is_capturing
 
 
-def test_a_stream_that_breaks_twice_is_connected_again(clip: Path, pids: list[int]) -> None:
+def test_a_stream_that_breaks_twice_is_connected_again(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip, clip, clip], clip_s=0.3) as camera:
         source = live(camera.url)
         frames = list(source)
@@ -85,10 +76,10 @@ def test_a_stream_that_breaks_twice_is_connected_again(clip: Path, pids: list[in
     again, ended = source.warnings
     assert "connected again 2 times" in again
     assert "did not come back" in ended
-    assert len(pids) == 1
+    assert len(decoders) == 1
 
 
-def test_time_goes_on_by_the_wall_clock_after_a_break(clip: Path, pids: list[int]) -> None:
+def test_time_goes_on_by_the_wall_clock_after_a_break(clip: Path, decoders: list[DecoderProcess]) -> None:
     slow = Patience(first_delay_s=2.5, longest_delay_s=2.5, give_up_s=3)
     with RtspCamera([clip, clip], clip_s=0.1) as camera:
         config = SourceConfig(select="all", resolution=84, max_frames=70)
@@ -100,7 +91,7 @@ def test_time_goes_on_by_the_wall_clock_after_a_break(clip: Path, pids: list[int
 
 
 def test_another_size_after_a_break_is_an_error_after_the_frames_before(
-    clip: Path, tmp_path: Path, pids: list[int]
+    clip: Path, tmp_path: Path, decoders: list[DecoderProcess]
 ) -> None:
     larger = encode_video(tmp_path / "larger.ts", frames=30, size=(192, 96))
     with RtspCamera([clip, larger], clip_s=0.3) as camera:
@@ -110,7 +101,9 @@ def test_another_size_after_a_break_is_an_error_after_the_frames_before(
             list(frames)
 
 
-def test_a_slow_reader_gets_evenly_spread_frames_and_a_count(tmp_path: Path, pids: list[int]) -> None:
+def test_a_slow_reader_gets_evenly_spread_frames_and_a_count(
+    tmp_path: Path, decoders: list[DecoderProcess]
+) -> None:
     clip = encode_video(tmp_path / "long.ts", frames=300)
     config = SourceConfig(select="all", resolution=168)
     with RtspCamera([clip], clip_s=2) as camera:
@@ -132,7 +125,9 @@ def test_a_slow_reader_gets_evenly_spread_frames_and_a_count(tmp_path: Path, pid
 
 
 @pytest.mark.parametrize("options", [{"max_frames": 5}, {"end": 0.5, "fps": 10.0}])
-def test_the_selection_ends_the_capture(clip: Path, options: dict[str, float], pids: list[int]) -> None:
+def test_the_selection_ends_the_capture(
+    clip: Path, options: dict[str, float], decoders: list[DecoderProcess]
+) -> None:
     with RtspCamera([clip], clip_s=0.5) as camera:
         source = live(camera.url, SourceConfig(resolution=84, **options))  # type: ignore[arg-type]
         frames = list(source)
@@ -141,7 +136,7 @@ def test_the_selection_ends_the_capture(clip: Path, options: dict[str, float], p
     assert source.warnings == []
 
 
-def test_every_and_the_usual_ten_frames_a_second(clip: Path, pids: list[int]) -> None:
+def test_every_and_the_usual_ten_frames_a_second(clip: Path, decoders: list[DecoderProcess]) -> None:
     for config, expected in (
         (SourceConfig(every=20, resolution=84), 3),
         (SourceConfig(resolution=84), 20),
@@ -150,7 +145,7 @@ def test_every_and_the_usual_ten_frames_a_second(clip: Path, pids: list[int]) ->
             assert len(list(live(camera.url, config))) == expected
 
 
-def test_a_camera_that_stands_still_gives_one_frame(tmp_path: Path, pids: list[int]) -> None:
+def test_a_camera_that_stands_still_gives_one_frame(tmp_path: Path, decoders: list[DecoderProcess]) -> None:
     still = encode_video(tmp_path / "still.ts", pictures=[0] * 60)
     with RtspCamera([still], clip_s=0.3) as camera:
         source = live(camera.url, SourceConfig(select="motion", resolution=84))
@@ -159,7 +154,7 @@ def test_a_camera_that_stands_still_gives_one_frame(tmp_path: Path, pids: list[i
     assert selected.startswith("selected 1 of ")
 
 
-def test_stopping_by_hand_is_the_end_of_the_stream(clip: Path, pids: list[int]) -> None:
+def test_stopping_by_hand_is_the_end_of_the_stream(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=6) as camera:
         source = live(camera.url)
         taken = []
@@ -172,7 +167,7 @@ def test_stopping_by_hand_is_the_end_of_the_stream(clip: Path, pids: list[int]) 
     assert source.warnings == []
 
 
-def test_stopping_ends_the_wait_for_a_camera_that_is_gone(clip: Path, pids: list[int]) -> None:
+def test_stopping_ends_the_wait_for_a_camera_that_is_gone(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=0.2) as camera:
         source = live(camera.url, patience=Patience(first_delay_s=500, longest_delay_s=500, give_up_s=1000))
         for frame in source:
@@ -181,7 +176,7 @@ def test_stopping_ends_the_wait_for_a_camera_that_is_gone(clip: Path, pids: list
     assert source.warnings == []
 
 
-def test_stopping_before_the_start_takes_nothing(clip: Path, pids: list[int]) -> None:
+def test_stopping_before_the_start_takes_nothing(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=6) as camera:
         source = live(camera.url)
         source.stop()
@@ -189,7 +184,7 @@ def test_stopping_before_the_start_takes_nothing(clip: Path, pids: list[int]) ->
             list(source)
 
 
-def test_a_server_that_never_answers(clip: Path, pids: list[int]) -> None:
+def test_a_server_that_never_answers(clip: Path, decoders: list[DecoderProcess]) -> None:
     impatient = Patience(answer_s=0.5)
     with (
         RtspCamera([clip], clip_s=1, answers=False) as camera,
@@ -198,7 +193,7 @@ def test_a_server_that_never_answers(clip: Path, pids: list[int]) -> None:
         list(live(camera.url, patience=impatient))
 
 
-def test_a_camera_that_falls_silent_counts_as_broken(clip: Path, pids: list[int]) -> None:
+def test_a_camera_that_falls_silent_counts_as_broken(clip: Path, decoders: list[DecoderProcess]) -> None:
     patience = Patience(answer_s=10, silence_s=0.3, first_delay_s=0.05, longest_delay_s=0.05, give_up_s=9)
     config = SourceConfig(select="all", resolution=84, max_frames=90)
     with RtspCamera([clip, clip], clip_s=0.3, hangs_up=False) as camera:
@@ -207,21 +202,21 @@ def test_a_camera_that_falls_silent_counts_as_broken(clip: Path, pids: list[int]
     assert "the stream broke and was connected again once: frames are missing there" in source.warnings
 
 
-def test_nobody_listens_and_no_webcam(pids: list[int]) -> None:
+def test_nobody_listens_and_no_webcam(decoders: list[DecoderProcess]) -> None:
     with pytest.raises(InputError, match=r"rtsp://u:\*\*\*@127\.0\.0\.1:9/a cannot be opened; got .*refused"):
         list(open_source("rtsp://u:secret@127.0.0.1:9/a", ALL))
     with pytest.raises(InputError, match=r"/dev/video977 cannot be opened; .* ls /dev/video"):
         list(open_source("977", ALL))
 
 
-def test_a_protocol_that_is_not_built_in_says_how_to_pipe_it(pids: list[int]) -> None:
+def test_a_protocol_that_is_not_built_in_says_how_to_pipe_it(decoders: list[DecoderProcess]) -> None:
     """As srt in PyAV's wheels; this one is in no build."""
     address = LiveAddress(url="nosuch://host/a", shown="nosuch://host/a")
     with pytest.raises(InputError, match=r"Protocol not found\. PyAV's FFmpeg lacks .* ffmpeg -i "):
         list(LiveSource(address, ALL, HASTY))
 
 
-def test_it_cannot_be_read_twice(clip: Path, pids: list[int]) -> None:
+def test_it_cannot_be_read_twice(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=0.2) as camera:
         source = live(camera.url, SourceConfig(max_frames=2, resolution=84))
         assert len(list(source)) == 2
@@ -229,15 +224,15 @@ def test_it_cannot_be_read_twice(clip: Path, pids: list[int]) -> None:
             list(source)
 
 
-def test_leaving_early_ends_the_process(clip: Path, pids: list[int]) -> None:
+def test_leaving_early_ends_the_process(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=6) as camera:
         frames = iter(live(camera.url))
         assert len(list(itertools.islice(frames, 3))) == 3
         frames.close()  # type: ignore[attr-defined]
-        assert is_gone(pids[0])
+        assert is_gone(decoders[0].pid)
 
 
-def test_probe_waits_for_the_first_frame(clip: Path, pids: list[int]) -> None:
+def test_probe_waits_for_the_first_frame(clip: Path, decoders: list[DecoderProcess]) -> None:
     with RtspCamera([clip], clip_s=1) as camera:
         described = probe(camera.url, SourceConfig())
     assert (described.kind, described.codec, described.container) == ("live", "h264", "rtsp")
@@ -245,7 +240,7 @@ def test_probe_waits_for_the_first_frame(clip: Path, pids: list[int]) -> None:
     assert (described.frames, described.duration_s, described.selected_frames) == (None, None, None)
 
 
-def test_a_file_on_a_web_server_waits_for_its_reader(tmp_path: Path, pids: list[int]) -> None:
+def test_a_file_on_a_web_server_waits_for_its_reader(tmp_path: Path, decoders: list[DecoderProcess]) -> None:
     encode_video(tmp_path / "long.mkv", frames=200)
     handler = functools.partial(QuietHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
