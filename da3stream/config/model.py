@@ -250,7 +250,7 @@ class LoopConfig(_Section):
         40.0,
         ge=0,
         description="Loops that are verified for every 100 chunks, at most; each takes two fifths of the "
-        "frames of a chunk.",
+        "frames of a chunk. Beyond 500 chunks their number grows with the root of the length.",
     )
     memory_keyframes: int = Field(
         0,

@@ -8,6 +8,8 @@ the frames so far alone, so a finished video gives the same candidates as a live
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,13 @@ _BLOCK = 500
 _CONVINCING = 0.5
 """Before the end, only pairs are chosen that exceed the threshold by this share of what the best pair so far
 does: on a first pass through a street nothing but chance has hits, and the budget is worth more later."""
+_AS_GOOD = 0.8
+"""Of visits that all exceed the threshold by this share of what the best does, the first is taken: there is
+less drift in it, and a map in which all visits hang on one is quicker to optimise than a web."""
+_FULL_RATE_CHUNKS = 500
+"""Beyond so many chunks the number of verifications grows with the root of their number. Where every place is
+seen again and again, loops make the optimisation's equations dense: on 90 laps of one block (3,600 chunks)
+530 loops took it 15 s, 960 took 185 s and 1,440 more than ten minutes."""
 _LAST_CHANCES = 3
 """At the end so many weak groups are chosen, too, if there is budget left. A short video has few unrelated
 frames to compare with, so that what it returns to may not stand out."""
@@ -46,7 +55,7 @@ class CandidateOptions:
     support: int = 2
     """Frames of a group that must have hits, of those within `spacing`."""
     per_100_chunks: float = 40.0
-    """Verifications that 100 chunks pay for; what is not used is saved for later chunks."""
+    """Verifications that 100 of the first 500 chunks pay for; what is not used is saved for later chunks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -101,6 +110,7 @@ class LoopCandidates:
         self._hits = _no_pairs()  # whose neighbours may still come
         self._waiting = self._weak = _no_pairs()  # groups that were not chosen
         self._chosen = np.zeros((0, 2), np.int64)
+        self._chunks = 0
         self._budget = 0.0
         self._newest, self._best = -1, -1.0
 
@@ -125,7 +135,9 @@ class LoopCandidates:
 
         Hits of the last `spacing` frames wait for their neighbours.
         """
-        self._budget += self.options.per_100_chunks / 100 * new_chunks
+        before = self._earned(self._chunks)
+        self._chunks += new_chunks
+        self._budget += self._earned(self._chunks) - before
         quota = min(self._budget, max(1.0, _SAVINGS_PER_CHUNK * self._budget))
         return self._decide(self._newest - self.options.spacing, int(quota), final=False)
 
@@ -134,6 +146,11 @@ class LoopCandidates:
         chosen = self._decide(self._newest, int(self._budget), final=True)
         groups = self._grouped(self._weak, self._threshold(self.options.weak_false_alarms))
         return chosen + self._choose(groups, np.arange(min(len(groups), int(self._budget), _LAST_CHANCES)))
+
+    def _earned(self, chunks: int) -> float:
+        """Verifications that so many chunks pay for."""
+        counted = min(chunks, math.sqrt(chunks * _FULL_RATE_CHUNKS))
+        return self.options.per_100_chunks / 100 * counted
 
     def _threshold(self, false_alarms: float) -> float:
         rivals = (self._newest + 1) / self.options.spacing
@@ -150,12 +167,14 @@ class LoopCandidates:
         self._hits = self._hits.take(self._hits.later > last - spacing)
         self._best = max(self._best, float(groups.similarity.max(initial=-1)))
         level = threshold + _CONVINCING * max(0.0, self._best - threshold)
-        convincing = int((groups.similarity >= level).sum())  # the first ones: groups are best first
+        rank = np.where(groups.similarity < level, 2, self._is_later_visit(groups, threshold).astype(np.intp))
+        groups = groups.take(np.argsort(rank, kind="stable"))
+        tiers = np.bincount(rank, minlength=3)
         picked = spread_choice(
-            groups.later, groups.earlier, quota, first=convincing, spacing=spacing, taken=self._chosen
+            groups.later, groups.earlier, quota, tiers=tiers, spacing=spacing, taken=self._chosen
         )
         if not final:
-            picked = picked[picked < convincing]
+            picked = picked[picked < tiers[:2].sum()]
         self._waiting = groups.take(np.setdiff1d(np.arange(len(groups)), picked))
         return self._choose(groups, picked)
 
@@ -169,6 +188,22 @@ class LoopCandidates:
         hits = hits.take(hits.similarity > threshold).best_first()
         kept = suppress(hits.later, hits.earlier, radius=self.options.spacing, taken=self._chosen)
         return hits.take(kept[:_MAX_WAITING])
+
+    def _is_later_visit(self, groups: _Pairs, threshold: float) -> NDArray[np.bool_]:
+        """(N,) where another pair joins the same frames to an earlier visit, and is as good or was chosen."""
+        spacing = self.options.spacing
+        visit = max(_SPREAD_RADII) * spacing
+        near = self._chosen[self._chosen[:, 0] > groups.later.min(initial=0) - spacing]
+        later = np.concatenate([groups.later, near[:, 0]])
+        earlier = np.concatenate([groups.earlier, near[:, 1]])
+        above = np.concatenate([groups.similarity - threshold, np.full(len(near), np.inf)])
+        is_later = np.zeros(len(groups), np.bool_)
+        for rows in np.array_split(np.arange(len(groups)), -(-len(groups) // _BLOCK) or 1):
+            same = np.abs(groups.later[rows, None] - later) < spacing
+            before = earlier <= groups.earlier[rows, None] - visit
+            as_good = above >= _AS_GOOD * (groups.similarity[rows, None] - threshold)
+            is_later[rows] = (same & before & as_good).any(axis=1)
+        return is_later
 
     def _choose(self, groups: _Pairs, picked: NDArray[np.int64]) -> tuple[LoopCandidate, ...]:
         """Take these rows of the groups."""
@@ -221,24 +256,24 @@ def spread_choice(
     earlier: NDArray[np.int64],
     quota: int,
     *,
-    first: int,
+    tiers: Sequence[int] | NDArray[np.int64],
     spacing: int,
     taken: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Rows of at most `quota` of N pairs, given best first, spread over the video.
 
-    Far from each other and from what was taken first, then closer; only when none of the `first` best pairs
-    is left, the others in the same manner.
+    Far from each other and from what was taken first, then closer; only when nothing of a tier is left, the
+    next one in the same manner.
 
     Args:
         later, earlier: (N,) frames of the pairs.
         quota: how many are wanted.
-        first: number of pairs that come before all others.
+        tiers: number of pairs in each tier, N together.
         spacing: smallest distance of two chosen pairs, in frames.
         taken: (T, 2) later and earlier frames of pairs that were chosen before.
     """
     pairs, chosen = np.stack([later, earlier], axis=1), np.zeros(0, np.int64)
-    for tier in (np.arange(first), np.arange(first, len(pairs))):
+    for tier in np.split(np.arange(len(pairs)), np.cumsum(tiers)[:-1]):
         for factor in _SPREAD_RADII:
             if len(chosen) == quota:
                 return chosen

@@ -185,7 +185,51 @@ def test_suppression_keeps_local_maxima() -> None:
 
 def test_the_choice_is_spread_and_prefers_the_convincing() -> None:
     later = np.array([100, 112, 300, 124, 900])
-    chosen = spread_choice(later, later - 90, 4, first=4, spacing=10, taken=NONE)
+    chosen = spread_choice(later, later - 90, 4, tiers=(4, 1), spacing=10, taken=NONE)
     assert chosen.tolist() == [0, 2, 3, 1]
-    assert spread_choice(later, later - 90, 2, first=4, spacing=10, taken=NONE).tolist() == [0, 2]
-    assert spread_choice(later, later - 90, 9, first=4, spacing=10, taken=NONE).tolist() == [0, 2, 3, 1, 4]
+    assert spread_choice(later, later - 90, 2, tiers=(4, 1), spacing=10, taken=NONE).tolist() == [0, 2]
+    assert spread_choice(later, later - 90, 9, tiers=(4, 1), spacing=10, taken=NONE).tolist() == [
+        0,
+        2,
+        3,
+        1,
+        4,
+    ]
+
+
+def test_every_visit_is_joined_to_the_first() -> None:
+    """Lap after lap of the same 200 frames; all before look as much alike."""
+    candidates = LoopCandidates(CandidateOptions(spacing=5, per_100_chunks=200.0))
+    chosen: list[LoopCandidate] = []
+    for frame in range(800):
+        visits = np.arange(frame % 200, frame - 100, 200)
+        alike = 0.8 + 0.1 * np.random.default_rng(frame).uniform(size=len(visits))
+        candidates.add(
+            FrameHits(
+                frames=np.array([frame]),
+                matches=visits[None],
+                similarities=alike.astype(np.float32)[None],
+                unrelated=np.random.default_rng(frame).normal(0, 0.05, (1, 50)).astype(np.float32),
+                consecutive=np.array([0.9], np.float32),
+            )
+        )
+        if frame % 40 == 39:
+            chosen += candidates.decide()
+    assert len(chosen) >= 20
+    assert max(one.later for one in chosen) > 750
+    assert all(one.earlier < 200 for one in chosen)
+
+
+@pytest.mark.parametrize(("chunks", "most"), [(400, 200), (980, 350)])
+def test_long_videos_verify_in_proportion_to_the_root_of_their_length(chunks: int, most: int) -> None:
+    """There is always something to verify; half a verification a chunk at first."""
+    candidates = LoopCandidates(CandidateOptions(spacing=2, per_100_chunks=50.0))
+    for frame in range(6):
+        candidates.add(single_hit(frame, -1, np.nan))
+    chosen = 0
+    for chunk in range(chunks):
+        first = 100 + 20 * chunk
+        for frame in range(first, first + 2):
+            candidates.add(single_hit(frame, frame - 90, 0.9))
+        chosen += len(candidates.decide())
+    assert most - 8 <= chosen <= most
