@@ -2,7 +2,7 @@
 
 The descriptors stay where the caller has stored them. While there are few, all are compared exactly.
 Beyond that the index holds a short code of each and reads the descriptors of the most promising frames alone.
-When even the codes reach the limit of the memory, every second frame is left out from then on.
+When there are too many codes, every second frame is left out from then on: neighbours look alike.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.place.compression import PRINCIPAL_COMPONENTS, CodeIndex
+from da3stream.place.compression import CodeIndex
 
-MEMORY_BYTES = 200_000_000
+MOST_CODES = 32_768
+"""So many frames are searched, at 256 bytes each: the time of a search does not grow with the video beyond
+that. In an hour at 30 frames/s it is every fourth frame."""
 EXACT_FRAMES = 2048
 """So many frames are compared exactly before codes are learnt: three minutes at 10 frames/s. Reading them all
 takes 60 ms a call. On a path that leaves the training behind, 20 best were 86 % the same as by exact search,
@@ -30,9 +32,7 @@ _READ = 256
 _RERANKED = 8
 """This many times the wanted number of frames is compared exactly once the index is compressed ..."""
 _RERANKED_AT_LEAST = 128
-"""... and at least so many."""
-_CODES_SHARE = 0.5
-"""Of the memory. The rest is work space: training, similarities, descriptors that are read."""
+"""... and at least so many. Of every fourth frame a fourth: there are fewer neighbours among them."""
 
 ReadDescriptors = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Gives the (N, dim) descriptors of frames (N,) that were added, which increase."""
@@ -54,19 +54,18 @@ class PlaceIndex:
 
     Args:
         read: reads descriptors that were added; what it gives of a frame stays the same.
-        memory_bytes: what the index may take in memory, work space included.
         exact_frames: how many frames are compared exactly.
+        most_codes: how many codes are held.
     """
 
     def __init__(
         self,
         read: ReadDescriptors,
         *,
-        memory_bytes: int = MEMORY_BYTES,
         exact_frames: int = EXACT_FRAMES,
+        most_codes: int = MOST_CODES,
     ) -> None:
-        self._read, self._exact_frames = read, exact_frames
-        self._code_frames = max(2, int(_CODES_SHARE * memory_bytes) // PRINCIPAL_COMPONENTS)
+        self._read, self._exact_frames, self._most_codes = read, exact_frames, most_codes
         self._codes: CodeIndex | None = None
         self._frames = np.zeros(0, np.int64)
         self._stride = 1  # every how many frames are searched
@@ -77,7 +76,7 @@ class PlaceIndex:
 
     @property
     def stride(self) -> int:
-        """Every how many frames are searched: 1 until the memory is full of codes."""
+        """Every how many frames are searched: 1 until there are too many."""
         return self._stride
 
     @property
@@ -135,7 +134,7 @@ class PlaceIndex:
 
     def _encode(self, codes: CodeIndex) -> None:
         """Take the codes of all rows that have none yet."""
-        while -(-len(self) // self._stride) > self._code_frames:
+        while -(-len(self) // self._stride) > self._most_codes:
             codes.thin_out()
             self._stride *= 2
         rows = np.arange(len(codes), -(-len(self) // self._stride)) * self._stride
@@ -154,7 +153,7 @@ class PlaceIndex:
         if self._codes is None:
             return self._all_rows(vectors, stop)
         entries = -(-stop // self._stride)
-        wanted = min(entries, max(_RERANKED_AT_LEAST, _RERANKED * k))
+        wanted = min(entries, max(k, max(_RERANKED_AT_LEAST, _RERANKED * k) // self._stride))
         rows = np.arange(entries) * self._stride
         approximate = self._codes.similarities(vectors, entries)
         approximate[rows >= limits[:, None]] = -np.inf

@@ -42,7 +42,7 @@ def test_the_flat_search_is_exact() -> None:
     assert found.similarities == pytest.approx(truth, abs=2e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"exact_frames": 50}, {"exact_frames": 50, "memory_bytes": 60_000}])
+@pytest.mark.parametrize("options", [{}, {"exact_frames": 50}, {"exact_frames": 50, "most_codes": 117}])
 def test_only_frames_before_the_limit_are_found(options: dict[str, int]) -> None:
     vectors = walk(600)
     index = index_of(vectors, **options)
@@ -65,7 +65,7 @@ def test_an_empty_index_finds_nothing() -> None:
 
 def test_codes_are_ranked_again_by_the_descriptors() -> None:
     vectors = walk(3000)
-    index = index_of(vectors, exact_frames=1000, memory_bytes=512_000)
+    index = index_of(vectors, exact_frames=1000, most_codes=1000)
     index.add(np.arange(1000))
     assert not index.is_compressed
     index.add(np.arange(1000, 2500))
@@ -91,7 +91,7 @@ def test_what_the_codes_were_not_learnt_from_is_found_too() -> None:
     assert np.array_equal(found.indices[:, 0], queries)
 
 
-@pytest.mark.parametrize("options", [{"exact_frames": 100}, {"exact_frames": 100, "memory_bytes": 100_000}])
+@pytest.mark.parametrize("options", [{"exact_frames": 100}, {"exact_frames": 100, "most_codes": 195}])
 def test_how_frames_are_grouped_into_calls_changes_nothing(options: dict[str, int]) -> None:
     vectors, queries = walk(900), walk(900)[::90]
     found = []
