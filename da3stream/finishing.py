@@ -12,8 +12,10 @@ from da3stream.progress import Progress, ProgressCallback
 from da3stream.scene import FrameBlock, Trajectory
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
-from da3stream.store import ChunkRecord, Run
-from da3stream.writers import WriterContext, create_writers
+from da3stream.store import Run
+from da3stream.writers import WriterContext, create_writers, export_names
+from da3stream.writers.flying_pixels import without_flying_pixels
+from da3stream.writers.outliers import OutlierFilter
 
 
 def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
@@ -32,6 +34,11 @@ def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
             [np.full(len(record.chunk.new), record.chunk.index, dtype=np.int64) for record in records]
         ),
     )
+
+
+def formats_of(run: Run, config: OutputConfig) -> tuple[str, ...]:
+    """The formats of a run: those that it is asked for, and those that were exported since."""
+    return tuple(dict.fromkeys((*export_names(config), *run.manifest.get("formats", ()))))
 
 
 def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float) -> FrameBlock:
@@ -78,7 +85,6 @@ def write_outputs(
     progress: ProgressCallback,
 ) -> None:
     """Stream all finished frames through the writers of these formats. Nothing appears until all is there."""
-    records = run.fine_chunks
     trajectory = run.trajectory()
     context = WriterContext(
         outputs=run,
@@ -94,7 +100,7 @@ def write_outputs(
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)
         try:
-            for block in _reported(run, placed, records, len(trajectory), progress):
+            for block in _reported(run, _cleaned(run, placed, config), len(trajectory), progress):
                 for writer in writers:
                     writer.add(block)
             for writer in writers:
@@ -105,13 +111,34 @@ def write_outputs(
             raise
 
 
-def _reported(
-    run: Run, placed: PlacedMap, records: Sequence[ChunkRecord], frames: int, progress: ProgressCallback
-) -> Iterator[FrameBlock]:
-    done, typical_confidence = 0, run.typical_confidence
-    for number, record in enumerate(records, start=1):
-        yield block_of(run, placed, record.chunk.index, typical_confidence)
-        done += len(record.chunk.new)
-        progress(
-            Progress(stage="outputs", chunk=number, chunks=len(records), frames=done, frames_total=frames)
+def _cleaned(run: Run, placed: PlacedMap, config: OutputConfig) -> Iterator[FrameBlock]:
+    """All finished frames. Flying pixels and outliers have confidence 0: no writer makes points of them.
+
+    Full-size depth stays as the estimator gave it.
+    """
+    outliers: OutlierFilter | None = None
+    if config.outlier_sigma > 0:
+        outliers = OutlierFilter(
+            _without_flying_pixels(run, placed, config.edge_angle),
+            sigma=config.outlier_sigma,
+            percentile=config.confidence_percentile,
         )
+    for block in _without_flying_pixels(run, placed, config.edge_angle):
+        yield block if outliers is None else outliers.clean(block)
+
+
+def _without_flying_pixels(run: Run, placed: PlacedMap, edge_angle_deg: float) -> Iterator[FrameBlock]:
+    typical_confidence = run.typical_confidence
+    for record in run.fine_chunks:
+        block = block_of(run, placed, record.chunk.index, typical_confidence)
+        yield without_flying_pixels(block, edge_angle_deg)
+
+
+def _reported(
+    run: Run, blocks: Iterator[FrameBlock], frames: int, progress: ProgressCallback
+) -> Iterator[FrameBlock]:
+    done, chunks = 0, len(run.fine_chunks)
+    for number, block in enumerate(blocks, start=1):
+        yield block
+        done += len(block)
+        progress(Progress(stage="outputs", chunk=number, chunks=chunks, frames=done, frames_total=frames))

@@ -17,7 +17,7 @@ from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
 from da3stream.executors.remote import RemoteEstimator
-from da3stream.finishing import write_outputs
+from da3stream.finishing import formats_of, trajectory_of, write_outputs
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
 from da3stream.place.describing import no_backbone
@@ -26,11 +26,14 @@ from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.recording import Recording
 from da3stream.result import Result, Update
+from da3stream.scene import WorldAlignment
+from da3stream.scene.world_alignment import UpMethod
 from da3stream.session import Session
 from da3stream.source import open_source
 from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
+from da3stream.world_frame import AlignmentRequest, KnownDistance, choose_alignment
 
 
 def reconstruct(
@@ -102,26 +105,83 @@ def export(
     """
     run = open_existing(Path(run_directory))
     try:
-        if not run.is_finished:
-            raise RunIncompleteError(
-                f"the run {run.root} has not finished", hint="Finish it: da3stream resume RUN."
-            )
-        config = load_config(None, run.manifest["config"])
-        if config.keep == "none":
-            raise RunIncompleteError(
-                f"the run {run.root} was made with --keep none",
-                hint="Run again with --keep reduced to export later.",
-            )
+        config = _config_of_finished(run)
         DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
         source = _reopen(run, config)
         watching = progress or ignore_progress
         write_outputs(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
         )
-        run.write_manifest(status="finished")
+        formats = dict.fromkeys((*formats_of(run, config), *names))
+        run.write_manifest(status="finished", formats=list(formats))
         return run.root
     finally:
         run.close()
+
+
+def align(
+    run_directory: str | Path,
+    *,
+    up: UpMethod | None = None,
+    scale: float | None = None,
+    known_distance: KnownDistance | None = None,
+    reset: bool = False,
+    progress: ProgressCallback | None = None,
+) -> WorldAlignment | None:
+    """Choose the world frame and unit of a finished run by hand, and write all its outputs in it.
+
+    All is relative to the frame and unit that the run came out in, so that doing it twice does it once. What
+    is not said stays as an earlier `align` has chosen it. If it is killed, `da3stream resume` finishes it.
+
+    Args:
+        run_directory: a finished run.
+        up: turn the world upright, y down: by the `gravity` that the cameras' mean up vector shows, or by the
+            `plane` of the ground.
+        scale: metres in a unit that the run came out in.
+        known_distance: a distance of which the metres are known; excludes `scale`.
+        reset: go back to the frame and unit that the run came out in, before anything else that is said.
+        progress: called with a `Progress` after every step.
+
+    Returns:
+        What the run is aligned by now; None if by nothing.
+
+    Raises:
+        ConfigError: nothing is asked for, or what is asked for cannot be.
+        StoreError: there is no finished run, or its depth was not kept.
+    """
+    request = AlignmentRequest(up=up, scale=scale, known_distance=known_distance, reset=reset)
+    run = open_existing(Path(run_directory))
+    try:
+        config = _config_of_finished(run)
+        names = formats_of(run, config)
+        DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
+        source = _reopen(run, config)
+        placed = PlacedMap.of(run, config.scale_prior, is_aligned=False)
+        alignment = choose_alignment(run, placed, request)
+        run.put_alignment(alignment)
+        if alignment is not None:
+            placed.align(alignment)
+        run.put_trajectory(trajectory_of(run, placed))
+        write_outputs(run, placed, names, config, source=source, progress=progress or ignore_progress)
+        run.write_manifest(status="finished", formats=list(names), is_metric=placed.is_metric)
+        return alignment
+    finally:
+        run.close()
+
+
+def _config_of_finished(run: Run) -> Config:
+    """The options of a run that has finished and keeps what its outputs are made of."""
+    if not run.is_finished:
+        raise RunIncompleteError(
+            f"the run {run.root} has not finished", hint="Finish it: da3stream resume RUN."
+        )
+    config = load_config(None, run.manifest["config"])
+    if config.keep == "none":
+        raise RunIncompleteError(
+            f"the run {run.root} was made with --keep none",
+            hint="Run again with --keep reduced to export later.",
+        )
+    return config
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from da3stream.assembly import AssembledCameras, assemble
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation import Distortion, OptimisationReport, place
-from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge
+from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge, WorldAlignment
 from da3stream.store import Run
 
 Array = NDArray[np.float64]
@@ -52,6 +52,7 @@ class PlacedMap:
         self._first_new: list[int] = []
         self._ratios: dict[int, Array] = {}
         self._unit = 1.0
+        self._alignment: WorldAlignment | None = None
         self._used_edges: list[SubmapEdge] = []
         self.report: OptimisationReport | None = None
         """What the last optimisation said."""
@@ -65,12 +66,13 @@ class PlacedMap:
         return len(self._cameras)
 
     @classmethod
-    def of(cls, run: Run, scale_prior: float | None) -> PlacedMap:
-        """The finished map of everything that is stored."""
+    def of(cls, run: Run, scale_prior: float | None, *, is_aligned: bool = True) -> PlacedMap:
+        """The finished map of everything that is stored; not `is_aligned`: in the frame and unit that the run
+        came out in, whatever frame was chosen by hand."""
         placed = cls(run, scale_prior)
         for index in range(len(run.chunks)):
             placed.add(index)
-        placed.settle()
+        placed.settle(is_aligned=is_aligned)
         return placed
 
     def add(self, index: int) -> None:
@@ -103,7 +105,8 @@ class PlacedMap:
     @property
     def is_metric(self) -> bool:
         """Whether lengths are in metres."""
-        return bool(self._metric_chunks)
+        by_hand = self._alignment is not None and self._alignment.is_metric
+        return by_hand or bool(self._metric_chunks)
 
     def needs_optimisation(self) -> bool:
         """Whether enough edges have come that do more than continue the chain; fewer are enough if
@@ -124,7 +127,7 @@ class PlacedMap:
             metric_nodes=self._metric_chunks,
             scale_prior=self._scale_prior,
         )
-        self._bent, self._rigid, self._unit = placement.cameras, [], 1.0
+        self._bent, self._rigid, self._unit, self._alignment = placement.cameras, [], 1.0, None
         self.report, self._distortion = placement.report, placement.distortion
         weights = placement.report.weights
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
@@ -162,11 +165,12 @@ class PlacedMap:
             },
         }
 
-    def settle(self) -> None:
+    def settle(self, *, is_aligned: bool = True) -> None:
         """Place everything for good, now that all submaps are there; in metres if they are.
 
         Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
-        said; from now on it is the median of all fine ones.
+        said; from now on it is the median of all fine ones. Last, if `is_aligned`, the world becomes the one
+        that was chosen by hand.
         """
         if self._is_settled or not self._cameras:
             return
@@ -178,6 +182,15 @@ class PlacedMap:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
             self._unit = float(np.exp(-unit))
             self._move(Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3)))
+        if is_aligned and self._run.alignment is not None:
+            self.align(self._run.alignment)
+
+    def align(self, alignment: WorldAlignment) -> None:
+        """Turn and scale a settled map that is not aligned yet."""
+        assert self._is_settled
+        assert self._alignment is None
+        self._alignment = alignment
+        self._move(alignment.world_from_run)
 
     def _move(self, new_world_from_world: Sim3) -> None:
         self._bent = [
@@ -200,12 +213,17 @@ class PlacedMap:
         return assemble(frames, [self._per_owner(placed) for placed in covering])
 
     def chain_centres(self) -> Array:
-        """(N, 3) camera centres of all frames if only consecutive chunks were joined, in the map's unit."""
-        return self._unit * np.concatenate(self._chain_centres)
+        """(N, 3) camera centres of all frames if only consecutive chunks were joined, in the map's frame and
+        unit."""
+        return self._in_world(np.concatenate(self._chain_centres))
 
     def chain_centres_of(self, index: int) -> Array:
         """(M, 3) the same of the frames that one chunk owns."""
-        return self._unit * self._chain_centres[bisect.bisect_left(self.fine, index)]
+        return self._in_world(self._chain_centres[bisect.bisect_left(self.fine, index)])
+
+    def _in_world(self, chain_centres: Array) -> Array:
+        in_unit = self._unit * chain_centres
+        return in_unit if self._alignment is None else self._alignment.world_from_run.apply(in_unit)
 
     def loops_used(self) -> dict[int, bool]:
         """Chunk of each accepted loop -> whether the optimisation kept edges to both of its places."""

@@ -18,7 +18,7 @@ from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.executors import Estimate, Executor
-from da3stream.finishing import block_of, trajectory_of, write_outputs
+from da3stream.finishing import block_of, formats_of, trajectory_of, write_outputs
 from da3stream.joining import Joiner
 from da3stream.keyframe_memory import KeyframeMemory
 from da3stream.loop_search import LoopSearch
@@ -32,8 +32,8 @@ from da3stream.result import Result, Update, loop_counts, result_of, warnings_of
 from da3stream.scene import ChunkSizes, Frame, LoopCandidate, Submap
 from da3stream.source.base import FrameSource
 from da3stream.store import PlanRecord, Run
-from da3stream.writers import export_names
 from da3stream.writers.cloud import confident_cloud
+from da3stream.writers.flying_pixels import without_flying_pixels
 
 FEWEST_FINE_CHUNKS = 3
 """With fewer a coarse chunk has nothing to tie together."""
@@ -129,7 +129,8 @@ class Session:
             corrections = self._corrections(since=self.run.chunks[index].chunk.window[0])
         block = block_of(self.run, self._placed, index, self.run.typical_confidence)
         self._told.append(block.world_from_cam.copy())
-        cloud = confident_cloud(block, self.config.confidence_percentile)
+        clean = without_flying_pixels(block, self.config.edge_angle)
+        cloud = confident_cloud(clean, self.config.confidence_percentile)
         return Update(
             chunk=index,
             frames=block.index,
@@ -169,12 +170,13 @@ class Session:
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
-            names = export_names(self.config)
+            names = formats_of(self.run, self.config)
             write_outputs(
                 self.run, self._placed, names, self.config, source=self.source, progress=self._progress
             )
         self.run.write_manifest(
             status="finished",
+            formats=list(names),
             frames=len(trajectory),
             chunks=len(self._placed.fine),
             coarse_chunks=sum(record.chunk.scale > 1 for record in self.run.chunks.values()),

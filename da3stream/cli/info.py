@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,9 +59,18 @@ def _show_run(run_directory: Path, as_json: bool) -> None:
     click.echo(f"{'frames':12} {manifest['frames']}")
     for line in chunks_and_loops(manifest):
         click.echo(line)
+    if manifest.get("alignment"):
+        click.echo(f"{'world':12} {_world(manifest['alignment'])}")
     for file, meaning in outputs_in(run_directory):
         click.echo(f"  {file}  {meaning}")
     click.echo(f"{'warnings':12} {len(manifest['warnings'])}, in run.json")
+
+
+def _world(alignment: dict[str, Any]) -> str:
+    """What `da3stream align` made of the world frame."""
+    turned = f"upright by {alignment['up']}" if alignment["up"] else "not turned"
+    unit = ", in metres by hand" if alignment["is_metric"] else ""
+    return f"{turned}, scaled by {alignment['scale']:.6g}{unit}"
 
 
 def _lines(found: InputDescription, chunks: int | None) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import Annotated, Literal
@@ -48,6 +49,19 @@ def _chunk_size(value: object) -> object:
     raise PydanticCustomError(
         "chunk_size", "Input should be a valid integer greater than or equal to 3, or max"
     )
+
+
+def _voxel_size(value: object) -> object:
+    """Text from the command line and numbers from files mean the same."""
+    if value is None or value == "auto":
+        return value
+    try:
+        side = float(value) if isinstance(value, str | int | float) else math.nan
+    except ValueError:
+        side = math.nan
+    if not 0 < side < math.inf:
+        raise PydanticCustomError("voxel_size", "Input should be a number greater than 0, or auto")
+    return side
 
 
 def _device(value: str) -> str:
@@ -295,8 +309,28 @@ class OutputConfig(_Section):
         lt=100,
         description="Leave out this share of the points, the least confident ones, in percent.",
     )
-    voxel_size: float | None = Field(
-        None, gt=0, description="Thin the cloud to one point per cube of this side, in world units."
+    voxel_size: Annotated[float | Literal["auto"] | None, BeforeValidator(_voxel_size)] = Field(
+        None,
+        description="Thin the cloud to one point per cube of this side, in world units: places that many "
+        "frames saw are as dense as all others. auto: about as large as a pixel of the depth maps is there, "
+        "larger where that leaves more than --max-points. Default: no cubes; of more than --max-points "
+        "points a random share is taken, which needs less memory.",
+    )
+    edge_angle: float = Field(
+        5.0,
+        ge=0,
+        lt=90,
+        description="Leave out flying pixels, which hang in the air between an object and what lies behind "
+        "it: the depth steps through them like a surface that is seen at less than this angle, in degrees, "
+        "and is but a few pixels wide. The larger, the smaller the steps that count. 0: keep them.",
+    )
+    outlier_sigma: float = Field(
+        0.0,
+        ge=0,
+        description="Leave out points that float alone: those whose mean distance to their 16 nearest "
+        "neighbours is more than so many standard deviations above the mean of the cloud, 3 for example; the "
+        "smaller, the more go. Surfaces that are far away or were hardly seen go first, so it is for clouds "
+        "of one object or room. It reads all depth once more. 0: keep them.",
     )
 
 

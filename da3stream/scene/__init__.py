@@ -9,6 +9,7 @@ from da3stream.scene.prediction import KnownCameras, Prediction
 from da3stream.scene.submap import Submap
 from da3stream.scene.submap_cameras import PlacedCameras, SubmapCameras
 from da3stream.scene.trajectory import Trajectory
+from da3stream.scene.world_alignment import WorldAlignment
 
 __all__ = [
     "Chunk",
@@ -25,4 +26,5 @@ __all__ = [
     "SubmapCameras",
     "SubmapEdge",
     "Trajectory",
+    "WorldAlignment",
 ]

@@ -22,9 +22,9 @@ JOURNAL = "journal.jsonl"
 
 Event = Mapping[str, Any]
 
-TIMELESS = ("begin", "output", "recorded", "recording_lost", "recording_ended")
-"""Events that hold whatever else is forgotten: what was asked for, which files are ours, and the frames of an
-input that comes only once."""
+TIMELESS = ("begin", "output", "recorded", "recording_lost", "recording_ended", "alignment")
+"""Events that hold whatever else is forgotten: what was asked for, which files are ours, the frames of an
+input that comes only once, and the world frame that was chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

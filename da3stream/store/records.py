@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.geometry.sim3 import Sim3
-from da3stream.scene import Chunk, ChunkSizes, Frame, LoopCandidate, LoopClosure, SubmapEdge
+from da3stream.scene import (
+    Chunk,
+    ChunkSizes,
+    Frame,
+    LoopCandidate,
+    LoopClosure,
+    SubmapEdge,
+    WorldAlignment,
+)
 from da3stream.store.journal import Event
 
 
@@ -237,6 +245,29 @@ def parse_edge(event: Event) -> SubmapEdge:
         a_from_b=transform,
         information=np.array(event["information"]),
         evidence=_packed(event["evidence"]),
+    )
+
+
+def alignment_fields(alignment: WorldAlignment | None) -> dict[str, Any]:
+    """An alignment of the world in plain JSON values; nothing for none."""
+    if alignment is None:
+        return {}
+    return {
+        "scale": float(alignment.world_from_run.scale),
+        "rotation": alignment.world_from_run.rotation.tolist(),
+        "up": alignment.up,
+        "is_metric": alignment.is_metric,
+    }
+
+
+def parse_alignment(event: Event) -> WorldAlignment | None:
+    """The alignment of `alignment_fields`."""
+    if "rotation" not in event:
+        return None
+    return WorldAlignment(
+        world_from_run=Sim3(scale=event["scale"], rotation=event["rotation"], translation=np.zeros(3)),
+        up=event["up"],
+        is_metric=event["is_metric"],
     )
 
 

@@ -22,6 +22,7 @@ from da3stream.scene import (
     SubmapCameras,
     SubmapEdge,
     Trajectory,
+    WorldAlignment,
 )
 from da3stream.store.checksums import checksum_of
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
@@ -38,9 +39,11 @@ from da3stream.store.records import (
     FrameTable,
     PlanRecord,
     RejectedChunk,
+    alignment_fields,
     edge_fields,
     image_crc32,
     loop_fields,
+    parse_alignment,
     parse_edge,
     parse_loop,
 )
@@ -76,6 +79,8 @@ class Run(StoredPlaces):
         """In the order in which they were made."""
         self.end_of_stream: EndOfStream | None = None
         self.outputs: set[str] = set()
+        self.alignment: WorldAlignment | None = None
+        """The world frame that was chosen by hand."""
         self._owner = np.zeros(0, np.int32)
         """(N,) the chunk that owns each frame; -1 where none does."""
         self.recording = StoredRecording(files, self._journal)
@@ -359,6 +364,16 @@ class Run(StoredPlaces):
         self._journal.append("end_of_stream", frames=frames, warnings=list(warnings))
         self.end_of_stream = EndOfStream(frames=frames, warnings=tuple(warnings))
 
+    def put_alignment(self, alignment: WorldAlignment | None) -> None:
+        """Record the world frame of all outputs; None: the one that the run came out in.
+
+        The run counts as unfinished from then on, until its outputs are written again.
+        """
+        self.write_manifest(status="running")
+        event = {"event": "alignment", **alignment_fields(alignment)}
+        self._journal.append(**event)
+        self._replay(event)
+
     def put_trajectory(self, trajectory: Trajectory) -> None:
         """Store the final trajectory."""
         self.files.write(TRAJECTORY, encode_trajectory(trajectory))
@@ -383,6 +398,7 @@ class Run(StoredPlaces):
         if changes.get("status") == "finished":
             paths = [TRAJECTORY, *sorted(self.outputs)]
             self.manifest["checksums"] = {path: checksum_of(self.files.path(path)) for path in paths}
+            self.manifest["alignment"] = alignment_fields(self.alignment) or None
         self.files.write(MANIFEST, encode_manifest(self.manifest))
 
     def drop_intermediate(self) -> None:
@@ -453,6 +469,8 @@ class Run(StoredPlaces):
                 self.end_of_stream = EndOfStream(frames=event["frames"], warnings=tuple(event["warnings"]))
             case "output":
                 self.outputs.add(event["path"])
+            case "alignment":
+                self.alignment = parse_alignment(event)
             case "begin":
                 self._has_begun = True
             case name if name in PLACE_EVENTS:

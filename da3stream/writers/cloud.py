@@ -61,6 +61,16 @@ def confident_pixels(block: FrameBlock, percentile: float) -> list[NDArray[np.in
     return [np.flatnonzero(frame) for frame in usable]
 
 
+def footprint_of(block: FrameBlock) -> float | None:
+    """How wide a typical usable pixel of the depth maps is where its point lies, in world units.
+
+    The median of depth over focal length; None if no pixel is usable.
+    """
+    usable = (block.confidence > 0) & (block.depth > 0) & np.isfinite(block.depth)
+    widths = block.depth / block.depth_intrinsics[:, 0, 0].astype(np.float32)[:, None, None]
+    return float(np.median(widths[usable])) if usable.any() else None
+
+
 def confident_cloud(block: FrameBlock, percentile: float) -> PointCloud:
     """The points of all pixels that `confident_pixels` takes, in the order of frames and pixels."""
     pixels = confident_pixels(block, percentile)

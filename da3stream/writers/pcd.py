@@ -6,7 +6,7 @@ import logging
 
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
-from da3stream.writers.cloud import PointCloud, confident_cloud
+from da3stream.writers.cloud import PointCloud, confident_cloud, footprint_of
 from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.ply import PointPly
 from da3stream.writers.sampling import CloudSampler
@@ -20,8 +20,8 @@ class PcdWriter(Writer):
 
     Of the points with a confidence, the least confident `confidence_percentile` percent of every block are
     left out. Without `voxel_size` a random share of the others goes straight to the file. With it, one point
-    a voxel is held until the end (`VoxelGrid` states the bound). Either way there are never more than
-    `max_points`.
+    a voxel is held until the end (`VoxelGrid` states the bound); `auto` begins with the footprint of a pixel
+    in the first block that has points. Either way there are never more than `max_points`.
     """
 
     def __init__(self, context: WriterContext) -> None:
@@ -30,17 +30,21 @@ class PcdWriter(Writer):
         self._ply = PointPly(self._pending.file("pcd/combined_pcd.ply"))
         config = context.config
         self._grid: VoxelGrid | None = None
-        if config.voxel_size is not None:
-            self._grid = VoxelGrid(voxel_size=config.voxel_size, max_points=config.max_points)
         self._sampler = CloudSampler(
             max_points=config.max_points, frames=context.frames, percentile=config.confidence_percentile
         )
 
     def add(self, block: FrameBlock) -> None:
-        if self._grid is not None:
-            self._grid.add(confident_cloud(block, self.context.config.confidence_percentile))
-        else:
+        config = self.context.config
+        if config.voxel_size is None:
             self._write(self._sampler.sample(block))
+            return
+        if self._grid is None:
+            asked = footprint_of(block) if config.voxel_size == "auto" else config.voxel_size
+            if asked is None:
+                return  # no point has come yet
+            self._grid = VoxelGrid(voxel_size=asked, max_points=config.max_points)
+        self._grid.add(confident_cloud(block, config.confidence_percentile))
 
     def finish(self) -> None:
         if self._grid is not None:
@@ -57,7 +61,7 @@ class PcdWriter(Writer):
 
     def _warn_if_coarser(self, grid: VoxelGrid) -> None:
         asked = self.context.config.voxel_size
-        if grid.voxel_size != asked:
+        if asked != "auto" and grid.voxel_size != asked:
             logger.warning(
                 "voxels of %g would leave more than %d points; the cloud is thinned to voxels of %g instead. "
                 "Raise max_points or voxel_size.",

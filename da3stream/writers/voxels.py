@@ -49,6 +49,14 @@ class VoxelGrid:
         """One point a voxel, in the order in which the voxels were first met."""
         return self._cloud
 
+    def rows_of(self, points_in_world: NDArray[np.float32]) -> NDArray[np.intp]:
+        """(K,) row of `cloud` with the point of the voxel in which each of (K, 3) points lies; -1: none."""
+        if not len(self._keys):
+            return np.full(len(points_in_world), -1, dtype=np.intp)
+        keys = _voxel_keys(points_in_world, self._asked_size, self._level)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[places] == keys, self._rows[places], -1)
+
     def add(self, cloud: PointCloud) -> None:
         """Take in points; they may come in any number of calls."""
         keys = _voxel_keys(cloud.points_in_world, self._asked_size, self._level)

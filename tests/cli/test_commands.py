@@ -49,7 +49,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_teaches() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).output
-    for command in ("run", "resume", "export", "eval", "info", "demo", "weights"):
+    for command in ("run", "resume", "export", "align", "eval", "info", "demo", "weights"):
         assert command in shown
     options = CliRunner().invoke(cli, ["run", "--help"]).output
     for name in Config.model_fields:

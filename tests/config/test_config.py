@@ -129,6 +129,11 @@ def test_floats_are_numbers_however_they_are_spelt(write: Any, text: str, value:
     assert load_config(write(f"voxel_size: {text}")).voxel_size == value
 
 
+@pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("0.2", 0.2), (1, 1.0), (None, None)])
+def test_voxels_have_a_side_or_choose_it(value: object, expected: object) -> None:
+    assert load_config(None, {"voxel_size": value}).voxel_size == expected
+
+
 @pytest.mark.parametrize("text", ["export: [poses, tum]", "export: poses,tum", "export: ' poses , tum '"])
 def test_lists_may_be_spelt_as_on_the_command_line(write: Any, text: str) -> None:
     assert load_config(write(text)).export == ("poses", "tum")
@@ -228,6 +233,10 @@ def test_every_model_with_poses_can_be_chosen() -> None:
         ({"intrinsics": "a,b,c,d"}, r"intrinsics\.0: .*number"),
         ({"confidence_percentile": 100}, "confidence_percentile: .*less than 100"),
         ({"voxel_size": 0}, "voxel_size: .*greater than 0"),
+        ({"voxel_size": "small"}, "voxel_size: .*greater than 0, or auto, got 'small'"),
+        ({"voxel_size": ".inf"}, "voxel_size: .*greater than 0"),
+        ({"edge_angle": 90}, "edge_angle: .*less than 90"),
+        ({"outlier_sigma": -1}, "outlier_sigma: .*greater than or equal to 0"),
     ],
 )
 def test_wrong_values_are_explained(overrides: dict[str, Any], complaint: str) -> None:

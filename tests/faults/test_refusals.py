@@ -54,6 +54,8 @@ OTHERS: dict[str, Any] = {
     "max_points": 100,
     "confidence_percentile": 10.0,
     "voxel_size": 0.5,
+    "edge_angle": 1.0,
+    "outlier_sigma": 3.0,
 }
 """A value of every option that is not the one of the run."""
 

@@ -25,6 +25,7 @@ from da3stream.scene import (
     SubmapCameras,
     SubmapEdge,
     Trajectory,
+    WorldAlignment,
 )
 
 MAPS = np.ones((2, 4, 5), dtype=np.float32)
@@ -67,6 +68,7 @@ SAMPLES: dict[str, Any] = {
         intrinsics=CAMERAS,
         submap=np.zeros(2, int),
     ),
+    "WorldAlignment": WorldAlignment(world_from_run=Sim3.identity(), up="plane", is_metric=True),
     "FrameBlock": FrameBlock(
         submap=0,
         index=np.arange(2),
@@ -149,6 +151,11 @@ def test_types_with_large_arrays_show_shapes_and_not_numbers(name: str) -> None:
         ("Trajectory", {"timestamp_s": np.zeros(3)}, "timestamp_s has shape"),
         ("Trajectory", {"world_from_cam": POSES[:, :3]}, "world_from_cam has shape"),
         ("Trajectory", {"submap": np.zeros(2)}, "submap has dtype float64, expected integer"),
+        (
+            "WorldAlignment",
+            {"world_from_run": Sim3(rotation=np.eye(3), translation=np.ones(3))},
+            "one turn and one scale",
+        ),
         ("FrameBlock", {"names": ("a",)}, "1 names for 2 frames"),
         ("FrameBlock", {"images": np.zeros((2, 12, 15), dtype=np.uint8)}, "images has shape"),
         ("FrameBlock", {"confidence": MAPS[:, :2]}, "confidence has shape"),

@@ -94,6 +94,22 @@ def test_a_voxel_holds_one_point_across_blocks(make_context, vertices):
     assert len(np.unique(cells, axis=0)) == len(cells)
 
 
+def test_voxels_that_choose_their_side_are_as_wide_as_a_pixel(make_context, vertices):
+    blocks = blocks_of(24)
+    write(PcdWriter(make_context(voxel_size="auto", confidence_percentile=0)), blocks)
+    positions, _ = vertices()
+    side = np.median(blocks[0].depth) / blocks[0].depth_intrinsics[0, 0, 0]
+    cells = np.floor(positions.astype(np.float64) / side)
+    assert len(np.unique(cells, axis=0)) == len(cells)
+    assert PIXELS < len(positions) < 24 * PIXELS / 3
+
+
+def test_voxels_that_choose_their_side_keep_to_the_cap(make_context, vertices, caplog):
+    write(PcdWriter(make_context(voxel_size="auto", max_points=200)), blocks_of(24))
+    assert 50 <= len(vertices()[0]) <= 200
+    assert not caplog.records
+
+
 def test_larger_voxels_than_asked_for_are_announced(make_context, caplog):
     write(PcdWriter(make_context(voxel_size=0.01, max_points=100)), blocks_of(24))
     assert "Raise max_points or voxel_size" in caplog.text
@@ -117,7 +133,7 @@ def test_infinite_depths_and_poses_never_get_in(make_context, vertices, options)
     assert np.isfinite(positions).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"voxel_size": 0.2}])
+@pytest.mark.parametrize("options", [{}, {"voxel_size": 0.2}, {"voxel_size": "auto"}])
 def test_an_empty_cloud_is_a_valid_file(make_context, vertices, options):
     block = plane_block(0, 3)
     blocks = [replace(block, confidence=np.zeros_like(block.confidence))]

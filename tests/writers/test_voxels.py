@@ -117,3 +117,16 @@ def test_memory_depends_on_the_cap_alone():
         tracemalloc.stop()
     # 300,000 points came, 19 bytes each; at most the cap of them, one block and slack may be alive at a time.
     assert peak < 70 * 20_000 + 200 * 5_000 + 500_000
+
+
+def test_every_point_finds_the_point_of_its_voxel():
+    cloud = random_cloud(3000)
+    grid = filled([cloud], voxel_size=0.05, max_points=300)
+    assert grid.voxel_size > 0.05
+    found = grid.rows_of(cloud.points_in_world)
+    assert found.min() >= 0
+    held = grid.cloud.points_in_world[found]
+    assert np.abs(held - cloud.points_in_world).max() < grid.voxel_size
+    assert np.array_equal(grid.rows_of(grid.cloud.points_in_world), np.arange(len(grid.cloud)))
+    assert grid.rows_of(np.full((2, 3), 100.0, dtype=np.float32)).tolist() == [-1, -1]
+    assert VoxelGrid(voxel_size=1.0, max_points=5).rows_of(cloud.points_in_world[:2]).tolist() == [-1, -1]
