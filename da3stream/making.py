@@ -17,10 +17,12 @@ from da3stream.estimation import GeometryEstimator
 from da3stream.estimation.base import PlansMemory
 from da3stream.estimation.contract import known_cameras_for
 from da3stream.executors import Estimate, EstimationTask, Executor
+from da3stream.masks import MaskFolder
 from da3stream.measuring import StageTimes
 from da3stream.planning import first_plan, shorter_plan
-from da3stream.scene import Chunk, ChunkSizes, Frame, Prediction, Submap
+from da3stream.scene import Chunk, ChunkSizes, Frame, KnownCameras, Prediction, Submap
 from da3stream.store import PlanRecord, Run
+from da3stream.store.records import known_poses_of
 
 
 class ChunkMaker:
@@ -37,6 +39,7 @@ class ChunkMaker:
         executor: Executor,
         times: StageTimes,
         beside_bytes: Callable[[], int],
+        masks: MaskFolder | None = None,
     ) -> None:
         """Start.
 
@@ -47,10 +50,11 @@ class ChunkMaker:
             executor: estimates.
             times: counts the seconds.
             beside_bytes: what else the estimator's device holds; asked when that is planned.
+            masks: what of the frames is to be ignored.
         """
         self._run, self._config, self._times = run, config, times
         self._estimator, self._executor = estimator, executor
-        self._beside_bytes = beside_bytes
+        self._beside_bytes, self._masks = beside_bytes, masks
         self._applied: PlanRecord | None = None
         self._settled: NDArray[np.float64] | None = None
         self._settled_ahead: NDArray[np.float64] | None = None
@@ -134,7 +138,9 @@ class ChunkMaker:
             DeviceMemoryError: it is too long for the device.
             EstimationError: it cannot be reconstructed.
         """
-        prediction = self._result_of(estimate, first_frame=loaded.chunk.new[0])
+        prediction = self._masked(
+            self._result_of(estimate, first_frame=loaded.chunk.new[0]), lambda: loaded.frames
+        )
         return self.store(loaded.chunk, prediction, loaded.new_frames), prediction
 
     def begin_bridge(self, frames: tuple[int, ...]) -> None:
@@ -145,7 +151,12 @@ class ChunkMaker:
     def estimate_bridge(self, chunk: Chunk) -> Prediction:
         """Estimate a chunk of stored frames. Errors as of `make`."""
         self.begin_bridge(chunk.frames)
-        return self._result_of(self._bridges.pop(chunk.frames), first_frame=max(chunk.frames) + 1)
+        prediction = self._result_of(self._bridges.pop(chunk.frames), first_frame=max(chunk.frames) + 1)
+        return self._masked(prediction, lambda: self._run.stored_frames(chunk.frames))
+
+    def _masked(self, prediction: Prediction, frames: Callable[[], Sequence[Frame]]) -> Prediction:
+        """The prediction without what is to be ignored; `frames` are only asked for if that is anything."""
+        return prediction if self._masks is None else self._masks.apply(prediction, frames())
 
     def preview(self, chunk: Chunk, prediction: Prediction) -> Submap:
         """The submap of a chunk of stored frames as it would be stored."""
@@ -160,13 +171,23 @@ class ChunkMaker:
             )
 
     def _submit(self, frames: Sequence[Frame], settled: NDArray[np.float64] | None) -> Future[Estimate]:
-        original_sizes = [frame.original_size or frame.size for frame in frames]
         return self._executor.submit(
             EstimationTask(
                 images=np.stack([frame.image for frame in frames]),
                 indices=np.array([frame.index for frame in frames], dtype=np.int64),
-                known_cameras=known_cameras_for(original_sizes, frames[0].size, self._config, settled),
+                known_cameras=self._known(frames, settled),
             )
+        )
+
+    def _known(self, frames: Sequence[Frame], settled: NDArray[np.float64] | None) -> KnownCameras | None:
+        """What an estimator is told of frames."""
+        return known_cameras_for(
+            [frame.original_size or frame.size for frame in frames],
+            frames[0].size,
+            self._config,
+            settled,
+            world_from_cam=known_poses_of(frames),
+            ignored=None if self._masks is None else self._masks.ignored(frames, frames[0].size),
         )
 
     def _result_of(self, future: Future[Estimate], first_frame: int) -> Prediction:

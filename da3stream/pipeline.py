@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
 from da3stream.executors.remote import RemoteEstimator
 from da3stream.finishing import formats_of, trajectory_of, write_outputs
+from da3stream.opening import open_frames, open_input
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
 from da3stream.place.describing import no_backbone
@@ -29,7 +31,6 @@ from da3stream.result import Result, Update
 from da3stream.scene import WorldAlignment
 from da3stream.scene.world_alignment import UpMethod
 from da3stream.session import Session
-from da3stream.source import open_source
 from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
@@ -196,8 +197,8 @@ def _opened(
     progress: ProgressCallback | None,
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
-    config, watching = config or load_config(), progress or ignore_progress
-    opened = open_source(source, config) if isinstance(source, str | Path) else source
+    given = open_input(source, config or load_config())
+    config, opened, watching = given.config, given.source, progress or ignore_progress
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     disk = DiskBudget(Path(output), config)
     if not begun:
@@ -225,6 +226,9 @@ def _opened(
             weights=own.weights if own and not begun else None,
             place_weights=_place_weights(own_place) if own_place and not begun else None,
             timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
+            poses=None if given.poses is None else given.poses.identity(),
+            poses_in_metres=given.poses_in_metres,
+            masks=None if given.masks is None else given.masks.identity(),
         )
         run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
         try:
@@ -236,9 +240,10 @@ def _opened(
             if own_place and not run.is_finished:
                 _check_weights(run, "place_weights", place, _place_weights(own_place))
             places = PlaceRecorder(run, estimator.name, load)
-            frames = Recording(run, opened, config, watching) if isinstance(opened, CapturesOnce) else opened
+            if isinstance(opened, CapturesOnce):
+                given = replace(given, source=Recording(run, opened, config, watching))
             with on_cluster or LocalExecutor(estimator) as executor:
-                yield Session(run, frames, config, estimator, executor, places, disk, watching)
+                yield Session(run, given, estimator, executor, places, disk, watching)
             if run.is_finished:
                 run.recording.drop_files()
         except InputError:
@@ -361,7 +366,7 @@ def _reopen(run: Run, config: Config) -> FrameSource | None:
     """The input of a finished run; None if it was a source object."""
     if run.manifest["input"] is None:
         return None
-    source = open_source(run.manifest["input"], config)
+    source = open_frames(run.manifest["input"], config)
     if source.identity() != run.manifest["source"]:
         raise RunMismatchError(
             f"{run.manifest['input']} is not the input that the run {run.root} was made of any more"

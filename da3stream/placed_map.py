@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from da3stream.assembly import AssembledCameras, assemble
 from da3stream.geometry import rigid3
 from da3stream.geometry.sim3 import Sim3
-from da3stream.optimisation import Distortion, OptimisationReport, place
+from da3stream.optimisation import (
+    Distortion,
+    KnownPlacement,
+    OptimisationReport,
+    at_known,
+    log_ratio_of,
+    log_scale_of,
+    place,
+    place_at_known,
+)
 from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge, WorldAlignment
 from da3stream.store import Run
 
@@ -35,7 +44,8 @@ radians, lengths over depth, log-scale."""
 class PlacedMap:
     """All submaps of a run, or of its beginning, in the world.
 
-    A new submap is put next to the one before. `optimise` places all anew by all edges between them.
+    A new submap is put next to the one before. `optimise` places all anew by all edges between them. Where
+    the poses were known beforehand, all cameras stay there, and only the scales of depth are solved for.
     """
 
     def __init__(self, run: Run, scale_prior: float | None) -> None:
@@ -57,6 +67,7 @@ class PlacedMap:
         self.report: OptimisationReport | None = None
         """What the last optimisation said."""
         self._distortion: Distortion | None = None
+        self._known: KnownPlacement | None = None
         self._edges = self._new_edges = 0
         self._new_loops: list[int] = []
         self._is_visibly_off, self._is_settled = False, True
@@ -79,6 +90,10 @@ class PlacedMap:
         """Put the next chunk's submap next to an earlier one; its edges are stored."""
         cameras = self._run.cameras(index)
         edges = self._run.edges.get(index, {})
+        if (poses := self._run.known_poses(cameras.chunk.frames)) is not None:
+            self._bent.append(self._at_known(cameras, poses, edges))
+            self._adopt(cameras, poses, edges)
+            return
         if index == 0:
             first = cameras.cam_from_submap[0]
             self._chain.append(Sim3(rotation=first[:, :3], translation=first[:, 3]))
@@ -87,14 +102,19 @@ class PlacedMap:
             neighbour = self.fine[-1] if self.fine[-1] in edges else min(edges)
             self._chain.append(self._chain[neighbour] @ edges[neighbour].a_from_b)
             world_from_submap = self._local_sim3(neighbour, cameras) @ edges[neighbour].a_from_b
-        self._cameras.append(cameras)
         self._rigid.append(world_from_submap)
+        self._adopt(cameras, _moved(cameras, self._chain[-1]).world_from_cam, edges)
+
+    def _adopt(self, cameras: SubmapCameras, chain: Array, edges: Mapping[int, SubmapEdge]) -> None:
+        """Note a submap that was put somewhere. `chain` (N, 4, 4) are its cameras if only consecutive chunks
+        were joined."""
+        index = cameras.chunk.index
+        self._cameras.append(cameras)
         if cameras.chunk.new:
             self._ratios[index] = self._ratios_to_owner(index)
             self.fine.append(index)
             self._first_new.append(cameras.chunk.new[0])
             own = slice(len(cameras.chunk.context), None)
-            chain = _moved(cameras, self._chain[-1]).world_from_cam
             self._chain_centres.append(chain[own, :3, 3].copy())  # a view would keep whole poses
         self._edges += len(edges)
         self._new_edges += 0 if len(edges) <= 1 and cameras.chunk.new else len(edges)
@@ -102,15 +122,36 @@ class PlacedMap:
             self._new_loops.append(index)
         self._is_settled = False
 
+    def _at_known(
+        self, cameras: SubmapCameras, poses: Array, edges: Mapping[int, SubmapEdge]
+    ) -> PlacedCameras:
+        """A new submap at its known cameras (N, 4, 4), until `optimise` weighs what all say of its scale."""
+        own = log_scale_of(cameras, poses)
+        if own is None and edges:
+            neighbour = max(edges)
+            scale = float(self._bent[neighbour].depth_scale[0])
+            return at_known(cameras, poses, scale * float(np.exp(log_ratio_of(edges[neighbour]).value)))
+        return at_known(cameras, poses, 1.0 if own is None else float(np.exp(own.value)))
+
+    @property
+    def has_known_poses(self) -> bool:
+        """Whether the poses of all frames were known beforehand. False before there is a chunk."""
+        return bool(self._cameras) and self._run.chunks[0].frames.world_from_cam is not None
+
     @property
     def is_metric(self) -> bool:
-        """Whether lengths are in metres."""
-        by_hand = self._alignment is not None and self._alignment.is_metric
-        return by_hand or bool(self._metric_chunks)
+        """Whether lengths are in metres: by hand, by known poses, or by metric submaps."""
+        if self._alignment is not None and self._alignment.is_metric:
+            return True
+        if self.has_known_poses:
+            return bool(self._run.manifest.get("poses_in_metres"))
+        return bool(self._metric_chunks)
 
     def needs_optimisation(self) -> bool:
         """Whether enough edges have come that do more than continue the chain; fewer are enough if
-        a loop disagrees with where its two places lie."""
+        a loop disagrees with where its two places lie. Known poses need none until the end."""
+        if self.has_known_poses:
+            return False
         self._is_visibly_off |= any(self._disagrees(loop) for loop in self._new_loops)
         self._new_loops = []
         share = WORTH_A_CORRECTION if self._is_visibly_off else WORTH_OPTIMISING
@@ -120,6 +161,9 @@ class PlacedMap:
         """Place all submaps by all edges."""
         edges = [edge for later in sorted(self._run.edges) for edge in self._run.edges[later].values()]
         edges = [edge for edge in edges if edge.b < len(self)]
+        if self.has_known_poses:
+            self._optimise_scales(edges)
+            return
         placement = place(
             self._cameras,
             edges,
@@ -133,8 +177,17 @@ class PlacedMap:
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
         self._new_edges, self._new_loops, self._is_visibly_off = 0, [], False
 
+    def _optimise_scales(self, edges: Sequence[SubmapEdge]) -> None:
+        """Find the scales of depth of all submaps, at their known poses."""
+        poses = [placed.world_from_cam for placed in self._bent]
+        metric = self._metric_chunks if self.is_metric else ()
+        self._known = place_at_known(self._cameras, edges, poses, metric_nodes=metric)
+        self._bent = self._known.cameras
+
     def summary(self) -> dict[str, Any]:
         """How the last optimisation went, in plain JSON values, for the report."""
+        if self._known is not None:
+            return known_summary(self._known)
         report, distortion = self.report, self._distortion
         if report is None or distortion is None:
             return {}
@@ -176,14 +229,18 @@ class PlacedMap:
             return
         self.optimise()
         self._is_settled = True
+        if not self.has_known_poses:
+            self._settle_unit()
+        if is_aligned and self._run.alignment is not None:
+            self.align(self._run.alignment)
+
+    def _settle_unit(self) -> None:
         metric = set(self._metric_chunks)
         depth_scales = [self._bent[index].depth_scale for index in self.fine if index in metric]
         if depth_scales:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
             self._unit = float(np.exp(-unit))
             self._move(Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3)))
-        if is_aligned and self._run.alignment is not None:
-            self.align(self._run.alignment)
 
     def align(self, alignment: WorldAlignment) -> None:
         """Turn and scale a settled map that is not aligned yet."""
@@ -210,7 +267,13 @@ class PlacedMap:
             lambda placed: not wanted.isdisjoint(placed.chunk.window),
             (self._placed(index) for index in itertools.islice(self.fine, owner, None)),
         )
-        return assemble(frames, [self._per_owner(placed) for placed in covering])
+        blended = assemble(frames, [self._per_owner(placed) for placed in covering])
+        known = self._run.known_poses(frames)
+        if known is None:
+            return blended
+        if self._alignment is not None:
+            known = self._alignment.world_from_run.move_pose(known)
+        return replace(blended, world_from_cam=known)
 
     def chain_centres(self) -> Array:
         """(N, 3) camera centres of all frames if only consecutive chunks were joined, in the map's frame and
@@ -243,6 +306,10 @@ class PlacedMap:
     def chain_scale(self, index: int) -> float:
         """Scale of a submap in the world if only consecutive chunks were joined."""
         return float(self._chain[index].scale)
+
+    def depth_scale_of(self, index: int) -> float:
+        """World units per unit of a submap's depth, on the geometric mean over its frames."""
+        return float(np.exp(np.log(self._placed(index).depth_scale).mean()))
 
     @property
     def _metric_chunks(self) -> list[int]:
@@ -297,6 +364,26 @@ class PlacedMap:
         for row, frame in enumerate(chunk.context):
             ratios[row] = earlier.get(frame, 1.0) * ratio_of.get(frame, 1.0)
         return ratios
+
+
+def known_summary(placement: KnownPlacement) -> dict[str, Any]:
+    """What the scales of submaps at known poses rest on, in plain JSON values.
+
+    `scale_correction` is by how much depth and neighbours have moved the log of what a submap's own cameras
+    say of its scale.
+    """
+    pairs = zip(placement.own, placement.log_scale, strict=True)
+    moved = [abs(float(log_scale) - own.value) for own, log_scale in pairs if own is not None]
+    sigmas = [own.sigma for own in placement.own if own is not None]
+    return {
+        "known_poses": True,
+        "submaps": len(placement.cameras),
+        "submaps_whose_camera_hardly_moves": len(placement.cameras) - len(moved),
+        "log_scale_of_own_cameras": {"median_standard_deviation": float(np.median(sigmas))}
+        if sigmas
+        else None,
+        "scale_correction": {"median": float(np.median(moved)), "largest": max(moved)} if moved else None,
+    }
 
 
 def _moved(cameras: SubmapCameras, world_from_submap: Sim3) -> PlacedCameras:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
-from da3stream.config import Config
 from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
@@ -24,13 +23,13 @@ from da3stream.keyframe_memory import KeyframeMemory
 from da3stream.loop_search import LoopSearch
 from da3stream.making import ChunkMaker
 from da3stream.measuring import StageTimes
+from da3stream.opening import OpenedInput
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.result import Result, Update, loop_counts, result_of, warnings_of
 from da3stream.scene import ChunkSizes, Frame, LoopCandidate, Submap
-from da3stream.source.base import FrameSource
 from da3stream.store import PlanRecord, Run
 from da3stream.writers.cloud import confident_cloud
 from da3stream.writers.flying_pixels import without_flying_pixels
@@ -47,8 +46,7 @@ class Session:
     def __init__(
         self,
         run: Run,
-        source: FrameSource,
-        config: Config,
+        given: OpenedInput,
         estimator: GeometryEstimator,
         executor: Executor,
         places: PlaceRecorder,
@@ -56,11 +54,14 @@ class Session:
         progress: ProgressCallback,
     ) -> None:
         self._disk = disk
-        self.run, self.source, self.config = run, source, config
+        config, self._given = given.config, given
+        self.run, self.source, self.config = run, given.source, config
         self._estimator, self._places, self._progress = estimator, places, progress
         self._times = StageTimes()
         self._executor = executor
-        self._maker = ChunkMaker(run, config, estimator, executor, self._times, places.device_bytes)
+        self._maker = ChunkMaker(
+            run, config, estimator, executor, self._times, places.device_bytes, given.masks
+        )
         self._joiner = Joiner(run, self._maker, self._times)
         self._placed = PlacedMap(run, config.scale_prior)
         self._coarse = CoarseWindows(config.coarse) if config.coarse else None
@@ -70,7 +71,7 @@ class Session:
         self._due: list[int] = []
         self._told: list[NDArray[np.float64]] = []
         """(M, 4, 4) the cameras that updates have told of, by fine chunk."""
-        self._reused = False
+        self._reused = self._has_known_poses = False
         self._said: set[str] = set()
 
     def chunks(self) -> Iterator[int]:
@@ -117,7 +118,18 @@ class Session:
         if self._joiner.frames == 0:
             raise NoFramesError("the input gave no frame", hint="Check it with `da3stream info`.")
         self._follow_up_at_the_end()
-        self.run.end_stream(self._joiner.frames, getattr(self.source, "warnings", ()))
+        warnings = [*getattr(self.source, "warnings", ()), *self._missing_masks()]
+        self.run.end_stream(self._joiner.frames, warnings)
+
+    def _missing_masks(self) -> list[str]:
+        """How many frames have no mask, in words. InputError if all of them have none."""
+        masks = self._given.masks
+        if masks is None:
+            return []
+        names = [name for record in self.run.fine_chunks for name in record.frames.names]
+        masks.check_names(names)
+        missing = [name for name in names if not masks.has(name)]
+        return [f"{len(missing)} of {len(names)} frames have no mask: {missing[0]}, ..."] if missing else []
 
     def update(self, index: int) -> Update:
         """What a new fine chunk has told."""
@@ -203,7 +215,20 @@ class Session:
                     got=f"frame {frame.index} of size {frame.size}",
                     expected=f"frame {expected} of size {size}",
                 )
-            yield frame
+            yield self._posed(frame)
+
+    def _posed(self, frame: Frame) -> Frame:
+        """The frame with its known pose. Either all frames have one, or none."""
+        frame = self._given.posed(frame)
+        if frame.index == 0:
+            self._has_known_poses = frame.world_from_cam is not None
+        elif self._has_known_poses != (frame.world_from_cam is not None):
+            raise InputError(
+                "the source broke its contract",
+                got=f"frame {frame.index} {'without' if self._has_known_poses else 'with'} a known pose",
+                expected="known poses of all frames, or of none",
+            )
+        return frame
 
     def _ahead(self) -> ChunksAhead:
         """Chunks are loaded and estimated ahead, unless they are chosen by what became of those before."""
@@ -278,6 +303,8 @@ class Session:
     def _close_loops(self, described: list[int]) -> None:
         """Search with the descriptors of these chunks, and verify what is found."""
         if not (self.config.loop or self.config.memory_keyframes) or not described:
+            return
+        if self._has_known_poses:  # nothing has drifted
             return
         if self._search is None:
             sizes = self._maker.plan_of(self.run.chunks[described[0]].chunk.new[0]).sizes

@@ -25,13 +25,15 @@ def command(source: str, as_json: bool) -> None:
         _show_run(Path(source), as_json)
         return
     from da3stream.chunking import count_chunks
+    from da3stream.colmap_input import ColmapFolder
     from da3stream.config import load_config
     from da3stream.config.model import DEFAULT_CHUNK_SIZE
     from da3stream.scene import ChunkSizes
     from da3stream.source import probe
 
     config = load_config()
-    found = probe(source, config)
+    colmap = ColmapFolder.find(source)
+    found = probe(source if colmap is None else colmap.images, config)
     sizes = ChunkSizes(size=DEFAULT_CHUNK_SIZE, overlap=config.overlap_of(DEFAULT_CHUNK_SIZE))
     chunks = None if found.selected_frames is None else count_chunks(found.selected_frames, sizes)
     if as_json:

@@ -34,7 +34,9 @@ publish_option = click.option(
 
 METAVARS = {
     "intrinsics": "FX,FY,CX,CY",
+    "masks": "FOLDER",
     "model": "NAME",
+    "poses": "FILE|FOLDER",
     "weights": "PATH|seeded:N",
     "device": "auto|cpu|cuda|cuda:N",
 }

@@ -42,12 +42,13 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Reconstruct INPUT: a video file, a folder of images, a URL (rtsp, rtmp, http, udp, tcp), a webcam
-    (0 or /dev/video0), or - for a container on standard input.
+    """Reconstruct INPUT: a video file, a folder of images, a COLMAP folder (images/ and sparse/), a URL
+    (rtsp, rtmp, http, udp, tcp), a webcam (0 or /dev/video0), or - for a container on standard input.
 
     \b
     da3stream run drive.mp4 -o drive --fps 10
     da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
+    da3stream run photos/ -o known --poses poses.txt --masks masks/
     da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
     da3stream run walk.mp4 -o walk --model da3-base          after `da3stream weights fetch da3-base`
     da3stream run rtsp://user:password@camera/stream -o yard --end 600

@@ -36,10 +36,13 @@ def _model_name(value: object) -> object:
 
 
 def _weights(value: str | None) -> str | None:
-    """A path is made absolute, so that a run can be resumed from another folder."""
-    if value is None or value.startswith("seeded:"):
-        return value
-    return os.path.abspath(os.path.expanduser(value))
+    """A path, or seeded:N."""
+    return value if value is not None and value.startswith("seeded:") else _path(value)
+
+
+def _path(value: str | None) -> str | None:
+    """Made absolute, so that a run can be resumed from another folder."""
+    return None if value is None else os.path.abspath(os.path.expanduser(value))
 
 
 def _chunk_size(value: object) -> object:
@@ -248,6 +251,36 @@ class EstimationConfig(_Section):
         return self
 
 
+class KnownConfig(_Section):
+    """What is known beforehand, beside the intrinsics."""
+
+    poses: Annotated[str | None, AfterValidator(_path)] = Field(
+        None,
+        description="Known camera poses: a TUM file (times), a KITTI file (line i is frame i of the source), "
+        "a COLMAP model, transforms.json or a run directory (image names). They are kept as they are: the "
+        "result lies in their world frame and unit, and only depth is fitted to them. Every frame needs one; "
+        "between two TUM poses at most 0.25 s apart it is interpolated. There are no loops and coarse chunks "
+        "then.",
+    )
+    pose_offset: float = Field(
+        0.0,
+        description="Seconds to add to the time of a frame to get the clock of a TUM file. Frames of a video "
+        "count from where its container says, 0 as a rule.",
+    )
+    pose_unit: Literal["auto", "metre", "arbitrary"] = Field(
+        "auto",
+        description="What the poses are measured in. auto: TUM and KITTI files in metres, others in an "
+        "arbitrary unit.",
+    )
+    masks: Annotated[str | None, AfterValidator(_path)] = Field(
+        None,
+        description="Folder of masks, black where an image is to be ignored: moving things, the bonnet. "
+        "The mask of 0007.jpg is 0007.png or 0007.jpg.png; of frame 123 of a video (from 0, before any "
+        "selection) 000123.png. Any size. An image without one is not masked. Depth there is worth nothing, "
+        "and classical takes no features there; networks still see it.",
+    )
+
+
 class LoopConfig(_Section):
     """How places that were seen before are recognised, and what is made of it."""
 
@@ -355,5 +388,7 @@ class MeansConfig(_Section):
         return None if self.disk is None else memory_bytes(self.disk)
 
 
-class Config(MeansConfig, OutputConfig, LoopConfig, EstimationConfig, ChunkingConfig, SourceConfig):
+class Config(
+    MeansConfig, OutputConfig, LoopConfig, KnownConfig, EstimationConfig, ChunkingConfig, SourceConfig
+):
     """All options, flat."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from da3stream.config import EstimationConfig
 from da3stream.errors import EstimationError
+from da3stream.geometry import rigid3
 from da3stream.geometry.camera import rescale_intrinsics
 from da3stream.scene import KnownCameras, Prediction
 
@@ -18,22 +19,42 @@ def known_cameras_for(
     image_size: tuple[int, int],
     config: EstimationConfig,
     settled: NDArray[np.float64] | None,
+    world_from_cam: NDArray[np.float64] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> KnownCameras | None:
-    """The user's intrinsics at processing resolution, else those that an earlier chunk settled, else None.
+    """The user's intrinsics at processing resolution, else those that an earlier chunk settled; known poses.
+
+    None if nothing is known.
 
     Args:
         original_sizes: (width, height) in pixels of the user's images, of N frames.
         image_size: (width, height) at processing resolution, of all of them.
         config: holds the user's intrinsics.
         settled: (3, 3) in pixels at processing resolution.
+        world_from_cam: (N, 4, 4) known poses, or None.
+        ignored: (N, H, W) what of the images is not to be used, or None.
     """
+    intrinsics = _known_intrinsics(original_sizes, image_size, config, settled)
+    poses = None if world_from_cam is None else rigid3.invert(world_from_cam)[:, :3]
+    if intrinsics is None and poses is None and ignored is None:
+        return None
+    return KnownCameras(intrinsics=intrinsics, cam_from_world=poses, ignored=ignored)
+
+
+def _known_intrinsics(
+    original_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    config: EstimationConfig,
+    settled: NDArray[np.float64] | None,
+) -> NDArray[np.float64] | None:
+    """(N, 3, 3) in pixels at processing resolution; arguments as of `known_cameras_for`."""
     if config.intrinsics is not None:
         fx, fy, cx, cy = config.intrinsics
         original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
         matrices = [rescale_intrinsics(original, size, image_size) for size in original_sizes]
-        return KnownCameras(intrinsics=np.stack(matrices))
+        return np.stack(matrices)
     if settled is not None:
-        return KnownCameras(intrinsics=np.repeat(settled[None], len(original_sizes), axis=0))
+        return np.repeat(settled[None], len(original_sizes), axis=0)
     return None
 
 

@@ -27,9 +27,13 @@ class Frame:
     """File name for outputs that list images (`000123.jpg`); None: made from `source_index`."""
     original_size: tuple[int, int] | None = None
     """(width, height) in pixels of the user's image, upright; None: the size of `image`."""
+    world_from_cam: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(4, 4) camera to world, OpenCV axes, if known beforehand: of all frames of a source or of none."""
 
     def __post_init__(self) -> None:
         check_array("image", self.image, (None, None, 3), np.uint8)
+        if self.world_from_cam is not None:
+            check_array("world_from_cam", self.world_from_cam, (4, 4), np.float64)
         if self.index < 0 or self.source_index < 0:
             raise ValueError(f"indices must be >= 0, got {self.index} and {self.source_index}")
 

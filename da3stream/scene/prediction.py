@@ -12,14 +12,18 @@ from da3stream.scene._checks import check_array, describe_arrays
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class KnownCameras:
-    """What is known of the cameras before estimation, at the resolution of the images that go with it."""
+    """What is known of the images before estimation, at their resolution."""
 
     intrinsics: NDArray[np.float64] | None = None
     """(N, 3, 3) in pixels of the processing-resolution images, or None."""
     cam_from_world: NDArray[np.float64] | None = None
     """(N, 3, 4) world to camera, or None."""
+    ignored: NDArray[np.bool_] | None = None
+    """(N, H, W) True where an image shows what is not to be used, moving things for example, or None."""
 
     def __post_init__(self) -> None:
+        if self.ignored is not None:
+            check_array("ignored", self.ignored, (None, None, None), np.bool_)
         if self.intrinsics is not None:
             check_array("intrinsics", self.intrinsics, (None, 3, 3), np.floating)
         if self.cam_from_world is not None:

@@ -12,7 +12,8 @@ from da3stream.scene._checks import check_array, describe_arrays
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Trajectory:
-    """The final camera of every selected frame, in one world frame (the first frame's camera)."""
+    """The final camera of every selected frame, in one world frame: the first frame's camera, or the world of
+    known poses."""
 
     index: NDArray[np.int64]
     """(N,) frame indices, ascending."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -50,16 +50,29 @@ class ImageFolderSource:
     times are made up: index / fps, or the index in seconds. `start` and `end` count from the first image.
     """
 
-    def __init__(self, path: str | Path, config: SourceConfig) -> None:
+    def __init__(
+        self, path: str | Path, config: SourceConfig, *, names: Collection[str] | None = None
+    ) -> None:
         """
+        Args:
+            path: the folder, or an image file.
+            config: which images are taken.
+            names: of the images that count; others are left out, with a warning. None: all of them.
+
         Raises:
             InputNotFoundError: there is no such folder or file.
-            NoFramesError: the folder holds no image.
+            NoFramesError: the folder holds no image that counts.
         """
         self.path = Path(path)
         self.warnings: list[str] = []
-        """How many images motion left out, once an iteration has ended; nothing is ever repaired."""
-        self._paths = _image_paths(self.path)
+        """How many images were left out, once an iteration has ended; nothing is ever repaired."""
+        every = _image_paths(self.path)
+        self._paths = [path for path in every if names is None or path.name in names]
+        self._left_out = [path.name for path in every if names is not None and path.name not in names]
+        if not self._paths:
+            raise NoFramesError(
+                f"the folder {self.path} holds no image that is asked for", got=f"{every[0].name}, ..."
+            )
         self._config = config
 
     @cached_property
@@ -115,7 +128,7 @@ class ImageFolderSource:
             MixedImageSizesError: an image has another size than the first one.
             NoFramesError, ConfigError: see `selected`.
         """
-        self.warnings.clear()
+        self.warnings[:] = self._left_out_summary()
         for index, (listed, image) in enumerate(self._taken()):
             yield Frame(
                 index=index,
@@ -125,6 +138,15 @@ class ImageFolderSource:
                 name=listed.path.name,
                 original_size=(image.shape[1], image.shape[0]),
             )
+
+    def _left_out_summary(self) -> list[str]:
+        names = self._left_out
+        total = len(names) + len(self._paths)
+        return (
+            [f"{len(names)} of {total} images have no pose and are left out: {names[0]}, ..."]
+            if names
+            else []
+        )
 
     def _taken(self) -> Iterator[_ReadImage]:
         """The selected images, read."""

@@ -42,6 +42,12 @@ class RunRequest:
     """Identity of the estimator's weights, JSON values; only recorded."""
     place_weights: Mapping[str, Any] | None = None
     """Identity of the place descriptor's weights, JSON values; only recorded."""
+    poses: str | None = None
+    """Identity of the known poses."""
+    poses_in_metres: bool = False
+    """The unit of the known poses is the metre."""
+    masks: str | None = None
+    """Identity of the masks."""
 
 
 def open_run(
@@ -173,6 +179,9 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
         "place_weights": None if request.place_weights is None else dict(request.place_weights),
         "input": request.input,
         "source": request.source,
+        "poses": request.poses,
+        "poses_in_metres": request.poses_in_metres,
+        "masks": request.masks,
         "timestamps_are_synthetic": request.timestamps_are_synthetic,
         "config": dict(request.config),
     }
@@ -190,6 +199,10 @@ def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) ->
         differences.append(f"place descriptor (was {place!r}, now {request.place!r})")
     if manifest["source"] != request.source:
         differences.append("the input or which of its frames are selected")
+    if manifest.get("poses") != request.poses:
+        differences.append("the content of the known poses")
+    if manifest.get("masks") != request.masks:
+        differences.append("the content of the masks")
     if differences:
         raise RunMismatchError(
             f"{root} was made with other settings: {'; '.join(differences)}",

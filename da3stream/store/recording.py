@@ -7,16 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from da3stream.scene import Frame
 from da3stream.store.files import RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.journal import Journal
+from da3stream.store.records import known_poses_of, parse_poses
 
 RECORDED = "recorded"
 RECORDING_EVENTS = ("recorded", "recording_lost", "recording_ended")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RecordedBatch:
     """Consecutive frames in one file, without their pixels. All sequences are as long as the batch."""
 
@@ -31,6 +35,8 @@ class RecordedBatch:
     """(width, height) of the images as they came."""
     crc32: int
     """Of the file."""
+    world_from_cam: NDArray[np.float64] | None = None
+    """(M, 4, 4) poses that the source knew, or None."""
 
     @classmethod
     def of(cls, frames: Sequence[Frame], number: int, crc32: int) -> RecordedBatch:
@@ -43,6 +49,7 @@ class RecordedBatch:
             names=tuple(frame.name for frame in frames),
             original_size=tuple(frame.original_size or frame.size for frame in frames),
             crc32=crc32,
+            world_from_cam=known_poses_of(frames),
         )
 
     def __len__(self) -> int:
@@ -58,6 +65,7 @@ class RecordedBatch:
             "names": list(self.names),
             "original_size": [list(size) for size in self.original_size],
             "crc32": self.crc32,
+            "world_from_cam": None if self.world_from_cam is None else self.world_from_cam.tolist(),
         }
 
     @classmethod
@@ -71,6 +79,7 @@ class RecordedBatch:
             names=tuple(event["names"]),
             original_size=tuple((width, height) for width, height in event["original_size"]),
             crc32=event["crc32"],
+            world_from_cam=parse_poses(event.get("world_from_cam")),
         )
 
 
@@ -132,6 +141,7 @@ class StoredRecording:
                 image=image,
                 name=batch.names[row],
                 original_size=batch.original_size[row],
+                world_from_cam=None if batch.world_from_cam is None else batch.world_from_cam[row],
             )
 
     def drop_files(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.errors import InputError
 from da3stream.geometry.sim3 import Sim3
 from da3stream.scene import (
     Chunk,
@@ -39,6 +40,8 @@ class FrameTable:
     """(M, 2) width, height."""
     crc32: NDArray[np.int64]
     """(M,) of the pixels at processing resolution."""
+    world_from_cam: NDArray[np.float64] | None = None
+    """(M, 4, 4) poses that were known beforehand, or None."""
 
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> FrameTable:
@@ -52,6 +55,7 @@ class FrameTable:
             ),
             original_size=np.array([frame.original_size or frame.size for frame in frames], dtype=np.int64),
             crc32=np.array([image_crc32(frame.image) for frame in frames], dtype=np.int64),
+            world_from_cam=known_poses_of(frames),
         )
 
     @property
@@ -92,6 +96,7 @@ class ChunkRecord:
             "names": list(table.names),
             "original_size": table.original_size.tolist(),
             "crc32": table.crc32.tolist(),
+            "world_from_cam": None if table.world_from_cam is None else table.world_from_cam.tolist(),
             "image_size": list(self.image_size),
             "is_metric": self.is_metric,
             "settled_intrinsics": None
@@ -111,6 +116,7 @@ class ChunkRecord:
             given_names=_given(event["names"], event["source_index"]),
             original_size=np.array(event["original_size"], dtype=np.int64).reshape(-1, 2),
             crc32=np.array(event["crc32"], dtype=np.int64),
+            world_from_cam=parse_poses(event.get("world_from_cam")),
         )
         chunk = Chunk(
             index=event["index"],
@@ -288,6 +294,27 @@ def _name(source_index: int) -> str:
 def _given(names: Sequence[str], source_index: Sequence[int]) -> tuple[str, ...] | None:
     """The names, None if they follow from the indices."""
     return None if list(names) == [_name(index) for index in source_index] else tuple(names)
+
+
+def known_poses_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
+    """(M, 4, 4) known poses of frames, None if they have none.
+
+    Raises:
+        InputError: some have one and some have none.
+    """
+    poses = [frame.world_from_cam for frame in frames if frame.world_from_cam is not None]
+    if poses and len(poses) < len(frames):
+        raise InputError(
+            "the source broke its contract",
+            got=f"{len(poses)} of {len(frames)} frames with a known pose",
+            expected="known poses of all frames, or of none",
+        )
+    return np.stack(poses) if poses else None
+
+
+def parse_poses(rows: Any) -> NDArray[np.float64] | None:
+    """(M, 4, 4) poses of a journal line, None if it has none."""
+    return None if rows is None else np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
 
 
 def image_crc32(image: NDArray[np.uint8]) -> int:

@@ -241,7 +241,18 @@ class Run(StoredPlaces):
             image=image,
             name=table.names[row],
             original_size=(int(width), int(height)),
+            world_from_cam=None if table.world_from_cam is None else table.world_from_cam[row],
         )
+
+    def known_poses(self, frames: Sequence[int]) -> NDArray[np.float64] | None:
+        """(K, 4, 4) poses of any stored frames that were known beforehand; None if they were not."""
+        poses = []
+        for frame in frames:
+            record = self.owner(frame)
+            if record.frames.world_from_cam is None:
+                return None
+            poses.append(record.frames.world_from_cam[frame - record.chunk.new[0]])
+        return np.stack(poses)
 
     def images_of(self, frames: Sequence[int]) -> NDArray[np.uint8]:
         """(K, H, W, 3) RGB images of any stored frames, as their JPEGs have them."""

@@ -13,6 +13,7 @@ from da3stream.config import (
     ChunkingConfig,
     Config,
     EstimationConfig,
+    KnownConfig,
     LoopConfig,
     MeansConfig,
     OutputConfig,
@@ -23,7 +24,15 @@ from da3stream.config import (
 from da3stream.errors import ConfigError, Da3StreamError
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs"
-SECTIONS = (MeansConfig, SourceConfig, ChunkingConfig, EstimationConfig, LoopConfig, OutputConfig)
+SECTIONS = (
+    MeansConfig,
+    SourceConfig,
+    ChunkingConfig,
+    EstimationConfig,
+    KnownConfig,
+    LoopConfig,
+    OutputConfig,
+)
 
 
 @pytest.fixture

@@ -56,8 +56,14 @@ OTHERS: dict[str, Any] = {
     "voxel_size": 0.5,
     "edge_angle": 1.0,
     "outlier_sigma": 3.0,
+    "poses": "poses.txt",
+    "pose_offset": 1.0,
+    "pose_unit": "metre",
+    "masks": "masks",
 }
 """A value of every option that is not the one of the run."""
+FILES = ("poses", "masks")
+"""What is in them counts: tests/pipeline/test_known_poses.py and test_masks.py."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_every_option_has_another_value() -> None:
     assert [name for name, value in OTHERS.items() if own[name] == value] == []
 
 
-@pytest.mark.parametrize("name", [name for name in OTHERS if name not in FREE_OPTIONS])
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in (*FREE_OPTIONS, *FILES)])
 def test_another_option_is_refused_and_named(begun: Path, world: SimulatedWorld, name: str) -> None:
     before = state_of(begun)
     with pytest.raises(

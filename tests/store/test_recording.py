@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from da3stream.errors import RunCorruptError
+from da3stream.errors import InputError, RunCorruptError
 from da3stream.scene import Frame
 from da3stream.store import RunRequest, open_run
 from da3stream.store.frame_file import decode_frames, encode_frames
@@ -29,6 +30,12 @@ def frame(index: int) -> Frame:
     )
 
 
+def posed(index: int) -> Frame:
+    pose = np.eye(4)
+    pose[:3, 3] = np.random.default_rng(index).normal(size=3)
+    return replace(frame(index), world_from_cam=pose)
+
+
 def opened(root: Path) -> Run:
     return open_run(root, REQUEST, version="1", resume=True)
 
@@ -48,6 +55,17 @@ def test_what_was_put_comes_back_after_reopening_as_its_jpegs_have_it(tmp_path: 
     np.testing.assert_array_equal(
         np.stack([read.image for read in frames]), decode_frames(encode_frames(map(frame, range(3))))
     )
+
+
+def test_known_poses_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    run.recording.put([posed(0), posed(1)], [])
+    with pytest.raises(InputError, match="1 of 2 frames with a known pose"):
+        run.recording.put([frame(2), posed(3)], [])
+    run.close()
+    for index, read in enumerate(opened(tmp_path).recording.read(0)):
+        assert read.world_from_cam is not None
+        np.testing.assert_array_equal(read.world_from_cam, posed(index).world_from_cam)
 
 
 def test_the_end_is_remembered(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class ClassicalEstimator:
         Args:
             images: (N, H, W, 3) uint8 RGB, N >= 2.
             indices: (N,) frame indices.
-            known_cameras: intrinsics are kept as given. Known poses are not used.
+            known_cameras: intrinsics are kept as given; no features are taken where images are to be ignored.
+                Known poses are not used.
 
         Raises:
             EstimationError: a single image, or arrays that do not belong together.
@@ -50,7 +51,8 @@ class ClassicalEstimator:
         """
         _check(images, indices, known_cameras)
         intrinsics = known_cameras.intrinsics if known_cameras else None
-        solution = self._sparse.solve(images, np.asarray(indices, dtype=np.int64), intrinsics)
+        ignored = known_cameras.ignored if known_cameras else None
+        solution = self._sparse.solve(images, np.asarray(indices, dtype=np.int64), intrinsics, ignored)
         return (
             _dense_prediction(images, solution)
             if solution.has_parallax
@@ -85,6 +87,9 @@ def _check(images: NDArray[np.uint8], indices: NDArray[Any], known_cameras: Know
     if np.shape(indices) != (len(images),):
         raise EstimationError("indices do not fit the images", got=np.shape(indices), expected=(len(images),))
     intrinsics = known_cameras.intrinsics if known_cameras else None
+    ignored = known_cameras.ignored if known_cameras else None
+    if ignored is not None and ignored.shape != images.shape[:3]:
+        raise EstimationError("masks do not fit the images", got=ignored.shape, expected=images.shape[:3])
     if intrinsics is not None and len(intrinsics) != len(images):
         raise EstimationError(
             "known intrinsics do not fit the images", got=intrinsics.shape, expected=(len(images), 3, 3)

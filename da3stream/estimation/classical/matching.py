@@ -23,6 +23,10 @@ REMEMBERED_CHUNKS = 2
 """Results are kept for this many chunks of the longest so far: enough for the overlap with the next."""
 
 
+Mask = NDArray[np.bool_] | None
+"""(H, W) True where an image is to be ignored."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Calibration:
     """Intrinsics of N images of one size: those given, or a first guess."""
@@ -54,11 +58,19 @@ class ChunkMatcher:
         self._longest = 0
 
     def match(
-        self, images: NDArray[np.uint8], indices: NDArray[np.int64], calibration: Calibration
+        self,
+        images: NDArray[np.uint8],
+        indices: NDArray[np.int64],
+        calibration: Calibration,
+        ignored: NDArray[np.bool_] | None = None,
     ) -> Matches:
-        """The view graph of (N, H, W, 3) images; pairs without a two-view geometry are left out."""
-        keys = [(int(index), zlib.crc32(image)) for index, image in zip(indices, images, strict=True)]
-        features = [self._extract(key, image) for key, image in zip(keys, images, strict=True)]
+        """The view graph of (N, H, W, 3) images; pairs without a two-view geometry are left out.
+
+        Features where (N, H, W) `ignored` is True are left out, too.
+        """
+        masks = [None] * len(images) if ignored is None else list(ignored)
+        keys = [_image_key(*each) for each in zip(indices, images, masks, strict=True)]
+        features = [self._extract(*each) for each in zip(keys, images, masks, strict=True)]
         pairs = candidate_pairs(indices)
         warnings = self._verify_new(keys, features, pairs, calibration)
         found = [self._two_views.get(_pair_key(keys, pair, calibration)) for pair in pairs]
@@ -73,10 +85,10 @@ class ChunkMatcher:
         )
         return Matches(graph=graph, warnings=warnings)
 
-    def _extract(self, key: ImageKey, image: NDArray[np.uint8]) -> Features:
+    def _extract(self, key: ImageKey, image: NDArray[np.uint8], mask: Mask) -> Features:
         features = self._features.get(key)
         if features is None:
-            features = extract_features(image)
+            features = _unmasked(extract_features(image), mask)
             self._features.put(key, features)
         return features
 
@@ -141,3 +153,17 @@ def _unverified(matches: NDArray[np.int32]) -> TwoView:
 def _pair_key(keys: list[ImageKey], pair: NDArray[np.int32], calibration: Calibration) -> PairKey:
     first, second = pair
     return keys[first], keys[second], calibration.intrinsics[pair].tobytes() + bytes([calibration.known])
+
+
+def _image_key(index: int, image: NDArray[np.uint8], mask: Mask) -> ImageKey:
+    crc = zlib.crc32(np.ascontiguousarray(image).data)
+    return int(index), crc if mask is None else zlib.crc32(np.ascontiguousarray(mask).data, crc)
+
+
+def _unmasked(features: Features, mask: Mask) -> Features:
+    """The features that do not lie where an image is to be ignored."""
+    if mask is None:
+        return features
+    x, y = np.floor(features.points).astype(np.intp).T
+    kept = ~mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)]
+    return Features(points=features.points[kept], descriptors=features.descriptors[kept])

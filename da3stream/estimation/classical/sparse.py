@@ -56,10 +56,14 @@ class SparseEstimator:
         self._matcher = ChunkMatcher(pool, seed=seed)
 
     def solve(
-        self, images: NDArray[np.uint8], indices: NDArray[np.int64], intrinsics: NDArray[np.float64] | None
+        self,
+        images: NDArray[np.uint8],
+        indices: NDArray[np.int64],
+        intrinsics: NDArray[np.float64] | None,
+        ignored: NDArray[np.bool_] | None = None,
     ) -> SparseSolution:
         """Solve (N, H, W, 3) RGB images with the given (N, 3, 3) intrinsics, which are kept, or with unknown
-        ones.
+        ones. No features are taken where (N, H, W) `ignored` is True.
 
         Never fails for lack of texture or parallax: then the solution is a rotation chain, with warnings.
         """
@@ -70,7 +74,7 @@ class SparseEstimator:
             size=(width, height),
             known=intrinsics is not None,
         )
-        matches = self._matcher.match(images, indices, calibration)
+        matches = self._matcher.match(images, indices, calibration, ignored)
         solution = solve_graph(self._pool, matches.graph, indices, calibration, seed=self._seed)
         return replace(solution, warnings=matches.warnings + solution.warnings)
 

@@ -174,6 +174,26 @@ def test_same_index_with_other_pixels_is_another_image(pool, drifting_texture):
     _same_graph(second, ChunkMatcher(pool, seed=0).match(mirrored, np.arange(4), calibration))
 
 
+def test_no_features_where_images_are_to_be_ignored(pool, drifting_texture):
+    images = drifting_texture[:4]
+    matcher, calibration = ChunkMatcher(pool, seed=0), _calibration(images)
+    everything = matcher.match(images, np.arange(4), calibration)
+    ignored = np.zeros(images.shape[:3], dtype=bool)
+    ignored[1, :, : images.shape[2] // 2] = True
+    masked = matcher.match(images, np.arange(4), calibration, ignored)
+    left = everything.graph.keypoints[1][:, 0] < images.shape[2] // 2
+    assert 0 < left.sum() < len(left)
+    np.testing.assert_array_equal(masked.graph.keypoints[1], everything.graph.keypoints[1][~left])
+    np.testing.assert_array_equal(masked.graph.keypoints[0], everything.graph.keypoints[0])
+    _same_graph(masked, ChunkMatcher(pool, seed=0).match(images, np.arange(4), calibration, ignored))
+
+
+def test_masks_of_another_size_are_an_error(drifting_texture):
+    known = KnownCameras(ignored=np.zeros((4, 5, 6), dtype=bool))
+    with ClassicalEstimator() as estimator, pytest.raises(EstimationError, match="masks do not fit"):
+        estimator.estimate(drifting_texture[:4], indices=np.arange(4), known_cameras=known)
+
+
 def test_other_intrinsics_verify_again(pool, drifting_texture):
     images = drifting_texture[:3]
     matcher, calibration = ChunkMatcher(pool, seed=0), _calibration(drifting_texture[:3])

@@ -1,0 +1,79 @@
+"""What a run works on: frames, and what is known of their cameras beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from da3stream.colmap_input import ColmapFolder
+from da3stream.config import Config, KnownConfig
+from da3stream.known_poses import KnownPoses
+from da3stream.masks import MaskFolder
+from da3stream.scene import Frame
+from da3stream.source import ImageFolderSource, open_source
+from da3stream.source.base import FrameSource
+
+NO_DRIFT = {"loop": False, "coarse": 0}
+"""Loops and coarse chunks are there against drift, and known poses do not drift."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OpenedInput:
+    """Frames with what belongs to them. Nothing is decoded yet."""
+
+    source: FrameSource
+    config: Config
+    """The options, with what follows from the input."""
+    poses: KnownPoses | None = None
+    masks: MaskFolder | None = None
+    poses_in_metres: bool = False
+
+    def posed(self, frame: Frame) -> Frame:
+        """The frame with its known pose, if poses are known. InputError if it has none."""
+        return frame if self.poses is None else replace(frame, world_from_cam=self.poses.of(frame))
+
+
+def open_input(source: str | Path | FrameSource, config: Config) -> OpenedInput:
+    """Open the frames, the known poses and the masks that the options name.
+
+    A folder with `images/` and a COLMAP model is known intrinsics and poses, unless the options say others.
+
+    Raises:
+        InputError, FormatError: something is not there, cannot be read or does not fit.
+    """
+    colmap = ColmapFolder.find(source) if isinstance(source, str | Path) else None
+    if colmap is not None and config.intrinsics is None:
+        config = config.model_copy(update={"intrinsics": colmap.intrinsics()})
+    if colmap is not None:
+        opened: FrameSource = colmap.frames(config)
+    else:
+        opened = open_source(source, config) if isinstance(source, str | Path) else source
+    path = config.poses or (None if colmap is None else colmap.model)
+    poses = None
+    if path is not None:
+        exact_times = getattr(opened, "timestamps_are_synthetic", False) and config.fps is None
+        poses = KnownPoses.load(path, config, exact_times=exact_times)
+        config = config.model_copy(update=NO_DRIFT)
+    masks = None if config.masks is None else MaskFolder(config.masks)
+    if masks is not None and isinstance(opened, ImageFolderSource):
+        masks.check_names([image.path.name for image in opened.selected()])
+    return OpenedInput(
+        source=opened,
+        config=config,
+        poses=poses,
+        masks=masks,
+        poses_in_metres=_in_metres(poses, config),
+    )
+
+
+def _in_metres(poses: KnownPoses | None, config: KnownConfig) -> bool:
+    """Whether the unit of known poses is the metre; of a source's own poses only the options tell."""
+    if config.pose_unit == "auto":
+        return poses is not None and poses.is_metric_by_custom
+    return config.pose_unit == "metre"
+
+
+def open_frames(path: str | Path, config: Config) -> FrameSource:
+    """The frames alone; of a COLMAP folder the images that have a pose. Raises what `open_source` raises."""
+    colmap = ColmapFolder.find(path)
+    return open_source(path, config) if colmap is None else colmap.frames(config)
