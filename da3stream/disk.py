@@ -18,12 +18,21 @@ FULL_BYTES_PER_FRAME = 504 * 280 * 8
 """Full-size depth and confidence beside that, with `--keep full`."""
 RESULT_BYTES = 504 * 280 * 11
 """Of results_output/: image, depth and confidence of a frame at 504x280."""
+DEPTH_FORMAT_BYTES = {
+    "npz": 2 * RESULT_BYTES,
+    "mini_npz": 2 * 504 * 280 * 8,
+    "depth_vis": 900_000,
+    "depth_png": 504 * 280 * 2,
+    "depth_exr": 504 * 280 * 4,
+    "nerfstudio": 504 * 280 * 2,
+}
+"""Of formats that hold depth: a frame of full size, 504x280, and what of it lies in scratch files."""
 IMAGE_BYTES = 700_000
-"""An image of colmap/: a JPEG of two megapixels."""
+"""An image of colmap/ and nerfstudio/: a JPEG of two megapixels."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
 FIXED_BYTES = 10_000_000
-"""Of colmap/sparse and its database, text files and pictures."""
+"""Of colmap/sparse and its database, text files and pictures; of scene.glb as much again."""
 RESERVE_BYTES = 256 * 2**20
 """Stays free on the file system where no `--disk` is given."""
 FRAMES_AHEAD = 120
@@ -85,10 +94,17 @@ class DiskBudget:
         """What these formats take for so many frames, at most about."""
         config = self._config
         pixels = (config.resolution / 504) ** 2
-        points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
-        images = min(config.colmap_images, frames) if "colmap" in names else 0
+        points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels))
+        images = min(config.colmap_images, frames)
         results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
-        return points * POINT_BYTES + images * IMAGE_BYTES + results + FIXED_BYTES
+        depth = int(frames * pixels * sum(DEPTH_FORMAT_BYTES.get(name, 0) for name in names))
+        return (
+            points * POINT_BYTES * len({"pcd", "ply_chunks"} & set(names))
+            + images * IMAGE_BYTES * len({"colmap", "nerfstudio"} & set(names))
+            + results
+            + depth
+            + FIXED_BYTES * (1 + ("glb" in names))
+        )
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""

@@ -18,8 +18,8 @@ STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closur
 STAGES |= {"assembly", "store", "writers"}
 NETWORK_STAGES = {"estimation", "place"}
 PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
-RARE = ("faiss", "open3d", "ray", "viser", "zmq", "msgpack")
-HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss", "zmq")
+RARE = ("faiss", "open3d", "ray", "viser", "zmq", "msgpack", "trimesh", "OpenEXR")
+HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss", "zmq", "trimesh")
 
 
 def module_of(file: Path) -> str:

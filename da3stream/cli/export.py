@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
+
+from da3stream.config.model import ExportName
 
 
 @click.command()
@@ -14,8 +17,8 @@ import click
     "names",
     required=True,
     metavar="A,B,...",
-    help="Formats: poses, tum, kitti, cameras, loops, trajectory, pcd, colmap, results (needs a run made "
-    "with --keep full).",
+    help=f"Formats: {', '.join(get_args(ExportName))}, results (needs a run made with --keep full; the other "
+    "formats with depth maps hold the reduced depth without it).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines.")
 def command(run_directory: Path, names: str, as_json: bool) -> None:

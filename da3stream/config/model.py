@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -315,7 +315,24 @@ class LoopConfig(_Section):
     )
 
 
-ExportName = Literal["poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"]
+ExportName = Literal[
+    "poses",
+    "tum",
+    "kitti",
+    "cameras",
+    "loops",
+    "trajectory",
+    "pcd",
+    "colmap",
+    "ply_chunks",
+    "glb",
+    "nerfstudio",
+    "npz",
+    "mini_npz",
+    "depth_vis",
+    "depth_png",
+    "depth_exr",
+]
 
 
 class OutputConfig(_Section):
@@ -323,19 +340,25 @@ class OutputConfig(_Section):
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
         ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
-        description="Formats to write, separated by commas.",
+        description="Formats to write, separated by commas: " + ", ".join(get_args(ExportName)) + ".",
     )
     keep: Literal["none", "reduced", "full"] = Field(
         "reduced",
         description="What stays in the run directory: nothing but the outputs; the reduced depth (allows "
-        "`export` later); or full-size depth too (results_output/).",
+        "`export` later); or full-size depth too, which results_output/, npz, mini_npz, depth_vis, "
+        "depth_png, depth_exr and nerfstudio then hold.",
     )
     colmap_images: int = Field(
         2000,
         ge=0,
-        description="At most this many images in colmap/, evenly spread over the distance travelled.",
+        description="At most this many images in colmap/ and in nerfstudio/, evenly spread over the distance "
+        "travelled.",
     )
-    max_points: int = Field(10_000_000, ge=1, description="At most this many points in pcd/combined_pcd.ply.")
+    max_points: int = Field(
+        10_000_000,
+        ge=1,
+        description="At most this many points in pcd/combined_pcd.ply, and in the files of chunks/ together.",
+    )
     confidence_percentile: float = Field(
         40.0,
         ge=0,

@@ -21,6 +21,14 @@ _CLASSES = {
     "pcd": "pcd.PcdWriter",
     "colmap": "colmap.ColmapWriter",
     "results": "results.ResultsWriter",
+    "ply_chunks": "ply_chunks.PlyChunksWriter",
+    "glb": "glb.GlbWriter",
+    "nerfstudio": "nerfstudio.NerfstudioWriter",
+    "npz": "npz_stream.NpzWriter",
+    "mini_npz": "npz_stream.MiniNpzWriter",
+    "depth_vis": "depth_video.DepthVisWriter",
+    "depth_png": "depth_png.DepthPngWriter",
+    "depth_exr": "depth_exr.DepthExrWriter",
 }
 
 

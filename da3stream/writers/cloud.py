@@ -96,13 +96,13 @@ def frame_cloud(block: FrameBlock, row: int, pixels: NDArray[np.intp]) -> PointC
         points = (points_in_cam @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
     cloud = PointCloud(
         points_in_world=points,
-        colors=_colors_along(block.images[row], block.intrinsics[row], rays),
+        colors=colors_along(block.images[row], block.intrinsics[row], rays),
         confidence=block.confidence[row].ravel()[pixels].astype(np.float32),
     )
     return cloud.take(np.isfinite(points).all(axis=1))
 
 
-def _colors_along(
+def colors_along(
     image: NDArray[np.uint8], intrinsics: NDArray[np.float64], rays: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """(K, 3) colours of the pixels that (K, 3) rays of the camera frame with z = 1 pass through.

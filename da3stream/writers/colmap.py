@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 from da3stream.errors import MixedImageSizesError
 from da3stream.geometry.camera import Camera, rescale_intrinsics
 from da3stream.scene import FrameBlock
-from da3stream.source.base import HasOriginals
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.cloud import PointCloud
-from da3stream.writers.colmap_images import ColmapImages, OriginalImages, ProcessedImages
+from da3stream.writers.colmap_images import begin_images
 from da3stream.writers.colmap_model import ModelImage, write_model
 from da3stream.writers.image_choice import evenly_along_path
 from da3stream.writers.pending import PendingOutputs
@@ -48,7 +46,7 @@ class ColmapWriter(Writer):
         )
         self._pending = PendingOutputs(context.outputs)
         self._folder = self._pending.folder("colmap")
-        self._images = _begin_images(self._folder / "images", context.originals)
+        self._images = begin_images(self._folder / "images", context.originals)
 
     def add(self, block: FrameBlock) -> None:
         if len(block) == 0:
@@ -77,10 +75,6 @@ class ColmapWriter(Writer):
         if self._size is None:
             return None
         return Camera.from_matrix(np.median(np.concatenate(self._intrinsics), axis=0), *self._size)
-
-
-def _begin_images(folder: Path, originals: HasOriginals | None) -> ColmapImages:
-    return ProcessedImages(folder) if originals is None else OriginalImages(folder, originals)
 
 
 def _common_size(sizes: NDArray[Any], earlier: tuple[int, int] | None) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The images of colmap/images: the user's own, or else those that the run worked on."""
+"""Folders of images (of colmap/, nerfstudio/): the user's own, or else those that the run worked on."""
 
 from __future__ import annotations
 
@@ -105,6 +105,11 @@ class ProcessedImages(ColmapImages):
 
     def publish(self) -> list[str]:
         return self._names
+
+
+def begin_images(folder: Path, originals: HasOriginals | None) -> ColmapImages:
+    """The user's own images where they can be read a second time, otherwise those that the run worked on."""
+    return ProcessedImages(folder) if originals is None else OriginalImages(folder, originals)
 
 
 def _named_like_its_format(name: str, suffix: str) -> str:

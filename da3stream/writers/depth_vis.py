@@ -27,17 +27,22 @@ def coloured_depth(depth: NDArray[np.float32], sky: NDArray[np.bool_] | None = N
     Colours are spread over inverse depth, of which equal steps are equally visible, between its percentiles 2
     and 98. Sky (H, W) is black, and so is depth that is not positive or not finite.
     """
-    import cv2
-
     known = np.isfinite(depth) & (depth > 0)
     if sky is not None:
         known &= ~sky
     if not known.any():
         return np.zeros((*depth.shape, 3), dtype=np.uint8)
     nearness = 1 / np.where(known, depth, np.float32(1)).astype(np.float64)
-    low, high = np.percentile(nearness[known], RANGE_PERCENTILES)
-    share = (nearness - low) / max(high - low, np.finfo(np.float64).tiny)
-    levels = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    colours = turbo(nearness, *np.percentile(nearness[known], RANGE_PERCENTILES))
     colours[~known] = 0
     return colours
+
+
+def turbo(nearness: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """(..., 3) RGB of inverse depth (...): dark blue up to `low`, dark red from `high` on."""
+    import cv2
+
+    share = (nearness - low) / max(high - low, 1e-9 * high)
+    levels = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    return table[levels]

@@ -27,10 +27,35 @@ def resize_depth(
     is bilinear between the usable samples alone (confidence > 0 and a finite depth > 0), so that holes and
     sky do not bleed into their surroundings; confidence is that of the nearest sample.
     """
+    above = _neighbours(_resized_centres(len(depth), height), len(depth))
+    left = _neighbours(_resized_centres(depth.shape[1], width), depth.shape[1])
+    return _interpolated(depth, confidence, above, left)
+
+
+def resample_depth(
+    depth: NDArray[np.floating],
+    confidence: NDArray[np.floating],
+    intrinsics: NDArray[np.float64],
+    new_intrinsics: NDArray[np.float64],
+    height: int,
+    width: int,
+) -> DepthMap:
+    """Look through (height, width) pixels with `new_intrinsics` at a depth map (h, w) with `intrinsics`.
+
+    Both are (3, 3) without skew and belong to one camera. Interpolated as in `resize_depth`; what lies beyond
+    the map's outermost samples has their depth.
+    """
+    above = _neighbours(_seen_centres(intrinsics[1], new_intrinsics[1], 1, height), len(depth))
+    left = _neighbours(_seen_centres(intrinsics[0], new_intrinsics[0], 0, width), depth.shape[1])
+    return _interpolated(depth, confidence, above, left)
+
+
+def _interpolated(
+    depth: NDArray[np.floating], confidence: NDArray[np.floating], above: _Neighbours, left: _Neighbours
+) -> DepthMap:
     usable = (confidence > 0) & (depth > 0) & np.isfinite(depth)
-    above = _neighbours(len(depth), height)
-    left = _neighbours(depth.shape[1], width)
-    weighted, weights = np.zeros((height, width)), np.zeros((height, width))
+    weighted = np.zeros((len(above.first), len(left.first)))
+    weights = np.zeros_like(weighted)
     for rows, row_weights in above.pairs():
         for columns, column_weights in left.pairs():
             corner = np.ix_(rows, columns)
@@ -63,7 +88,20 @@ class _Neighbours:
         return (self.first, 1.0 - self.fraction), (self.second, self.fraction)
 
 
-def _neighbours(size: int, new_size: int) -> _Neighbours:
-    place = np.clip((np.arange(new_size) + 0.5) * size / new_size - 0.5, 0, size - 1)
+def _neighbours(place: NDArray[np.float64], size: int) -> _Neighbours:
+    """The samples around these places; sample i of `size` lies at i."""
+    place = np.clip(place, 0, size - 1)
     first = np.floor(place).astype(np.intp)
     return _Neighbours(first=first, second=np.minimum(first + 1, size - 1), fraction=place - first)
+
+
+def _resized_centres(size: int, new_size: int) -> NDArray[np.float64]:
+    return (np.arange(new_size) + 0.5) * size / new_size - 0.5
+
+
+def _seen_centres(
+    row: NDArray[np.float64], new_row: NDArray[np.float64], axis: int, new_size: int
+) -> NDArray[np.float64]:
+    """Where the pixels of a line lie in another pixel grid of the same camera; rows of intrinsics."""
+    ray = (np.arange(new_size) + 0.5 - new_row[2]) / new_row[axis]
+    return ray * row[axis] + row[2] - 0.5

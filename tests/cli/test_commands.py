@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from da3stream.cli import _explain_import, cli
 from da3stream.config import Config, preset_names
+from da3stream.config.model import ExportName
 from da3stream.synthetic.demo_video import demo_capture
 from da3stream.synthetic.video import encode_video
 
@@ -103,6 +105,12 @@ def test_a_missing_system_library_names_its_package() -> None:
     assert "sudo apt-get install" in (ROOT / "README.md").read_text()
     with pytest.raises(ImportError):
         _explain_import(ImportError("No module named 'numpy.bogus'"))
+
+
+def test_help_of_export_names_every_format() -> None:
+    shown = CliRunner().invoke(cli, ["export", "--help"]).output
+    names = {word.strip(",.()") for word in shown.split()}
+    assert names >= {*get_args(ExportName), "results"}
 
 
 def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 import da3stream
 from da3stream import Config, Frame, load_config
+from da3stream.config.model import ExportName
 from da3stream.errors import EstimationError, InputError, NoFramesError, RunExistsError, RunIncompleteError
 from da3stream.geometry.registration import umeyama
 from da3stream.synthetic.capture import (
@@ -245,6 +246,46 @@ def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, ke
     if keep == "reduced":
         with pytest.raises(RunIncompleteError, match="--keep full"):
             da3stream.export(run, ("results",))
+
+
+@pytest.mark.parametrize("keep", ["reduced", "full"])
+def test_every_format_can_be_exported_later_and_gives_the_same_files_again(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, keep: str
+) -> None:
+    run = tmp_path / "run"
+    everything = get_args(ExportName)
+    config = load_config(None, {"chunk_size": 16, "keep": keep, "export": everything})
+    da3stream.reconstruct(source, run, config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    made = _exported(run)
+    da3stream.export(run, everything)
+    assert _exported(run) == made
+    folders = {path.split("/")[0] for path in made}
+    assert folders >= {
+        "chunks",
+        "nerfstudio",
+        "npz",
+        "mini_npz",
+        "depth_vis",
+        "depth_png",
+        "depth_exr",
+        "scene.glb",
+    }
+    assert not [path for path in made if "scratch" in path]
+    with np.load(run / "npz" / "results.npz") as content:
+        image, depth = content["image"], content["depth"]
+    assert len(depth) == FRAMES
+    assert image.shape[:3] == depth.shape
+    stored = json.loads((run / "depth_png" / "depth.json").read_text())["frames"]
+    assert {(frame["height"], frame["width"]) for frame in stored} == {depth.shape[1:]}
+    (size,) = {frame.size for frame in source}
+    assert ((depth.shape[2], depth.shape[1]) == size) == (keep == "full")
+
+
+def _exported(run: Path) -> dict[str, bytes]:
+    """What export writes: all files but the run's own."""
+    own = {"run.json", "journal.jsonl", "lock", "submaps", "frames", "full_depth", "trajectory.safetensors"}
+    paths = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    return {str(path): (run / path).read_bytes() for path in paths if path.parts[0] not in own}
 
 
 def test_depth_without_any_confidence_beside_the_rest_makes_no_points(

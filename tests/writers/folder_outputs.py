@@ -40,6 +40,8 @@ class FolderFolder:
 
     def commit(self) -> None:
         self.final.parent.mkdir(parents=True, exist_ok=True)
+        if self.final.exists():
+            shutil.rmtree(self.final)
         self.path.replace(self.final)
 
     def abort(self) -> None:

@@ -16,7 +16,7 @@ from plyfile import PlyData
 from da3stream.config import OutputConfig
 from da3stream.config.model import ExportName
 from da3stream.errors import ConfigError
-from da3stream.writers import create_writers, export_names
+from da3stream.writers import _CLASSES, create_writers, export_names
 
 from .folder_outputs import FolderOutputs
 from .plane_scene import FakeOriginals, blocks_of, plane_block, without_frames, write
@@ -36,7 +36,22 @@ FILES = {
         *(f"colmap/sparse/0/{name}.bin" for name in ("cameras", "frames", "images", "points3D", "rigs")),
     ),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
+    "ply_chunks": ("chunks/000000.ply", "chunks/000001.ply"),
+    "glb": ("scene.glb",),
+    "nerfstudio": (
+        *(f"nerfstudio/depths/{i:06d}.png" for i in range(4)),
+        *(f"nerfstudio/images/{3 * i:06d}.jpg" for i in range(4)),
+        "nerfstudio/sparse_pc.ply",
+        "nerfstudio/transforms.json",
+    ),
+    "npz": ("npz/results.npz",),
+    "mini_npz": ("mini_npz/results.npz",),
+    "depth_vis": (*(f"depth_vis/{i:06d}.png" for i in range(4)), "depth_vis/depth_vis.mp4"),
+    "depth_png": (*(f"depth_png/{i:06d}.png" for i in range(4)), "depth_png/depth.json"),
+    "depth_exr": (*(f"depth_exr/{i:06d}.exr" for i in range(4)), "depth_exr/depth.json"),
 }
+SAMPLED = ("pcd", "colmap", "ply_chunks", "glb", "nerfstudio")
+"""Which points they take depends on the confidence of the others of a block."""
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -65,7 +80,7 @@ def test_abort_leaves_nothing_and_may_come_twice(make_context, outputs, name, bl
 @pytest.mark.parametrize("name", ALL)
 def test_abort_leaves_alone_what_is_finished(make_context, outputs, name):
     (writer,) = create_writers([name], make_context(frames=4))
-    write(writer, blocks_of(4, full=True))
+    write(writer, blocks_of(4, 2, full=True))
     writer.abort()
     assert outputs.visible() == sorted(FILES[name])
 
@@ -86,7 +101,7 @@ def test_bytes_depend_on_the_frames_alone(make_context, tmp_path, name, original
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("name", ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "results"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in SAMPLED])
 def test_the_partition_into_blocks_does_not_matter(make_context, tmp_path, name):
     written = []
     for size in (1, 5, 12):
@@ -175,6 +190,10 @@ def test_an_unknown_name_is_an_error_before_anything_begins(make_context, output
     assert outputs.begun == 0
 
 
+def test_every_format_that_can_be_written_has_a_name_in_the_options():
+    assert _CLASSES.keys() == set(ALL)
+
+
 def test_a_run_kept_in_full_writes_its_results_too():
     assert export_names(OutputConfig(export=("tum", "pcd"))) == ("tum", "pcd")
     assert export_names(OutputConfig(export=("tum", "pcd"), keep="full")) == ("tum", "pcd", "results")
@@ -184,7 +203,7 @@ def test_light_formats_import_no_heavy_package():
     program = (
         "import sys; import da3stream.writers as w; "
         "[w._writer_class(n) for n in w._CLASSES]; "
-        "print([m for m in ('torch', 'cv2', 'pycolmap') if m in sys.modules])"
+        "print([m for m in ('torch', 'cv2', 'pycolmap', 'av', 'trimesh', 'OpenEXR') if m in sys.modules])"
     )
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -201,6 +220,7 @@ def long_capture(frames: int):
         shift[0, 3] = start / 10
         yield replace(
             block,
+            submap=start // 20,
             index=index,
             source_index=index,
             timestamp_s=index / 10,
@@ -212,6 +232,8 @@ def long_capture(frames: int):
 @pytest.mark.parametrize("frames", [600, pytest.param(3000, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_length(make_context, frames):
     """After the first fifth, the peak of Python's and numpy's memory grows by poses and names alone."""
+    for writer in create_writers(ALL, make_context(frames=20)):
+        write(writer, blocks_of(20, full=True))  # what the libraries hold once they are loaded
     context = make_context(frames=frames, originals=FakeOriginals(), max_points=5000)
     thinned = make_context(frames=frames, max_points=5000, voxel_size=0.05)
     light = [name for name in ALL if name != "results"]
