@@ -8,6 +8,7 @@ from pathlib import Path
 from da3stream.config import Config
 from da3stream.errors import StoreError
 from da3stream.writers import export_names
+from da3stream.writers.sensor_frames import MAX_POINTS
 
 BYTES_PER_FRAME = 200_000
 """What intermediate files take for each frame at 504x280, at most about; at other sizes in proportion to the
@@ -22,6 +23,10 @@ IMAGE_BYTES = 700_000
 """An image of colmap/: a JPEG of two megapixels."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
+RECORDING_BYTES = 110_000
+"""Of a rerun, MCAP or ROS 2 recording: a JPEG at 504x280, reduced depth (62,000) and messages."""
+RECORDING_POINT_BYTES = 16
+RECORDINGS = {"rerun", "mcap", "ros2bag"}
 FIXED_BYTES = 10_000_000
 """Of colmap/sparse and its database, text files and pictures."""
 RESERVE_BYTES = 256 * 2**20
@@ -85,10 +90,13 @@ class DiskBudget:
         """What these formats take for so many frames, at most about."""
         config = self._config
         pixels = (config.resolution / 504) ** 2
-        points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
+        seen = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels))
+        points = seen if "pcd" in names else 0
         images = min(config.colmap_images, frames) if "colmap" in names else 0
         results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
-        return points * POINT_BYTES + images * IMAGE_BYTES + results + FIXED_BYTES
+        recording = frames * RECORDING_BYTES * pixels + min(seen, MAX_POINTS) * RECORDING_POINT_BYTES
+        recordings = int(recording) * len(RECORDINGS.intersection(names))
+        return points * POINT_BYTES + images * IMAGE_BYTES + results + recordings + FIXED_BYTES
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""

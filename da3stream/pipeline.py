@@ -31,6 +31,7 @@ from da3stream.source import open_source
 from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
+from da3stream.writers import check_installed, export_names
 
 
 def reconstruct(
@@ -112,6 +113,7 @@ def export(
                 f"the run {run.root} was made with --keep none",
                 hint="Run again with --keep reduced to export later.",
             )
+        check_installed(names)
         DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
         source = _reopen(run, config)
         watching = progress or ignore_progress
@@ -137,6 +139,7 @@ def _opened(
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
     config, watching = config or load_config(), progress or ignore_progress
+    check_installed(export_names(config))
     opened = open_source(source, config) if isinstance(source, str | Path) else source
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     disk = DiskBudget(Path(output), config)

@@ -268,7 +268,9 @@ class LoopConfig(_Section):
     )
 
 
-ExportName = Literal["poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"]
+ExportName = Literal[
+    "poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap", "rerun", "mcap", "ros2bag"
+]
 
 
 class OutputConfig(_Section):
@@ -276,7 +278,9 @@ class OutputConfig(_Section):
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
         ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
-        description="Formats to write, separated by commas.",
+        description="Formats to write, separated by commas. Beside the default ones: rerun (a recording for "
+        "rerun's viewer; needs `pip install 'da3stream[rerun]'`), mcap (for Foxglove; `[mcap]`), ros2bag (a "
+        "ROS 2 bag; `[ros]`): images, depth, cameras, poses and points over time.",
     )
     keep: Literal["none", "reduced", "full"] = Field(
         "reduced",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 
 import da3stream
 from da3stream import Config, Frame, load_config
-from da3stream.errors import EstimationError, InputError, NoFramesError, RunExistsError, RunIncompleteError
+from da3stream.errors import (
+    EstimationError,
+    InputError,
+    MissingDependencyError,
+    NoFramesError,
+    RunExistsError,
+    RunIncompleteError,
+)
 from da3stream.geometry.registration import umeyama
 from da3stream.synthetic.capture import (
     SimulatedDescriptor,
@@ -245,6 +253,24 @@ def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, ke
     if keep == "reduced":
         with pytest.raises(RunIncompleteError, match="--keep full"):
             da3stream.export(run, ("results",))
+
+
+def test_a_missing_package_of_a_format_is_said_before_anything_is_computed(
+    tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    da3stream.reconstruct(source, run, estimator=SimulatedEstimator(world, 1, 0.0))
+    da3stream.export(run, ("rerun",))
+    assert (run / "rerun" / "capture.rrd").exists()
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(MissingDependencyError, match=r"da3stream\[rerun\]"):
+        da3stream.export(run, ("tum", "rerun"))
+    config = load_config(None, {"export": "tum,rerun"})
+    with pytest.raises(MissingDependencyError, match=r"da3stream\[rerun\]"):
+        da3stream.reconstruct(
+            source, tmp_path / "other", config=config, estimator=SilentEstimator(world, 1, 0.0)
+        )
+    assert not (tmp_path / "other").exists()
 
 
 def test_depth_without_any_confidence_beside_the_rest_makes_no_points(
