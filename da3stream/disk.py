@@ -8,6 +8,7 @@ from pathlib import Path
 from da3stream.config import Config
 from da3stream.errors import StoreError
 from da3stream.writers import export_names
+from da3stream.writers.sensor_frames import MAX_POINTS
 
 BYTES_PER_FRAME = 200_000
 """What intermediate files take for each frame at 504x280, at most about; at other sizes in proportion to the
@@ -16,21 +17,29 @@ measured 163,000 on a walking robot's video (submaps 116,000, images 30,000, des
 on richly textured photos (images 39,000); the recording of a live input makes that 193,000 and 198,000."""
 FULL_BYTES_PER_FRAME = 504 * 280 * 8
 """Full-size depth and confidence beside that, with `--keep full`."""
-RESULT_BYTES = 504 * 280 * 11
-"""Of results_output/: image, depth and confidence of a frame at 504x280."""
-DEPTH_FORMAT_BYTES = {
-    "npz": 2 * RESULT_BYTES,
-    "mini_npz": 2 * 504 * 280 * 8,
+_PIXELS = 504 * 280
+_RECORDING_BYTES = 110_000
+"""Of a rerun, MCAP or ROS 2 recording: a JPEG at 504x280, reduced depth (62,000) and messages."""
+FRAME_BYTES = {
+    "results": 11 * _PIXELS,
+    "npz": 22 * _PIXELS,
+    "mini_npz": 16 * _PIXELS,
     "depth_vis": 900_000,
-    "depth_png": 504 * 280 * 2,
-    "depth_exr": 504 * 280 * 4,
-    "nerfstudio": 504 * 280 * 2,
+    "depth_png": 2 * _PIXELS,
+    "depth_exr": 4 * _PIXELS,
+    "nerfstudio": 2 * _PIXELS,
+    "rerun": _RECORDING_BYTES,
+    "mcap": _RECORDING_BYTES,
+    "ros2bag": _RECORDING_BYTES,
 }
-"""Of formats that hold depth: a frame of full size, 504x280, and what of it lies in scratch files."""
+"""Of formats that hold maps of every frame: a frame of full size, 504x280, and what of it lies in scratch
+files; points and the images of nerfstudio/ come on top."""
 IMAGE_BYTES = 700_000
 """An image of colmap/ and nerfstudio/: a JPEG of two megapixels."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
+RECORDING_POINT_BYTES = 16
+RECORDINGS = {"rerun", "mcap", "ros2bag"}
 FIXED_BYTES = 10_000_000
 """Of colmap/sparse and its database, text files and pictures; of scene.glb as much again."""
 RESERVE_BYTES = 256 * 2**20
@@ -94,15 +103,15 @@ class DiskBudget:
         """What these formats take for so many frames, at most about."""
         config = self._config
         pixels = (config.resolution / 504) ** 2
-        points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels))
+        seen = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels))
         images = min(config.colmap_images, frames)
-        results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
-        depth = int(frames * pixels * sum(DEPTH_FORMAT_BYTES.get(name, 0) for name in names))
-        return (
-            points * POINT_BYTES * len({"pcd", "ply_chunks"} & set(names))
+        each = frames * pixels * sum(FRAME_BYTES.get(name, 0) for name in names)
+        recorded = min(seen, MAX_POINTS) * RECORDING_POINT_BYTES * len(RECORDINGS.intersection(names))
+        return int(
+            each
+            + recorded
+            + seen * POINT_BYTES * len({"pcd", "ply_chunks"} & set(names))
             + images * IMAGE_BYTES * len({"colmap", "nerfstudio"} & set(names))
-            + results
-            + depth
             + FIXED_BYTES * (1 + ("glb" in names))
         )
 

@@ -35,6 +35,7 @@ from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
 from da3stream.world_frame import AlignmentRequest, KnownDistance, choose_alignment
+from da3stream.writers import check_installed, export_names
 
 
 def reconstruct(
@@ -107,6 +108,7 @@ def export(
     run = open_existing(Path(run_directory))
     try:
         config = _config_of_finished(run)
+        check_installed(names)
         DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
         source = _reopen(run, config)
         watching = progress or ignore_progress
@@ -197,7 +199,9 @@ def _opened(
     progress: ProgressCallback | None,
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
-    given = open_input(source, config or load_config())
+    config = config or load_config()
+    check_installed(export_names(config))
+    given = open_input(source, config)
     config, opened, watching = given.config, given.source, progress or ignore_progress
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     disk = DiskBudget(Path(output), config)

@@ -18,7 +18,19 @@ STAGES = {"source", "chunking", "estimation", "place", "alignment", "loop_closur
 STAGES |= {"assembly", "store", "writers"}
 NETWORK_STAGES = {"estimation", "place"}
 PROTOCOLS = {"da3stream.source.base", "da3stream.estimation.base", "da3stream.place.base"}
-RARE = ("faiss", "open3d", "ray", "viser", "zmq", "msgpack", "trimesh", "OpenEXR")
+RARE = (
+    "faiss",
+    "open3d",
+    "ray",
+    "viser",
+    "zmq",
+    "msgpack",
+    "trimesh",
+    "OpenEXR",
+    "rerun",
+    "mcap_protobuf",
+    "rosbags",
+)
 HEAVY = ("torch", "pycolmap", "cv2", "scipy", "av", "faiss", "zmq", "trimesh")
 
 

@@ -332,6 +332,9 @@ ExportName = Literal[
     "depth_vis",
     "depth_png",
     "depth_exr",
+    "rerun",
+    "mcap",
+    "ros2bag",
 ]
 
 
@@ -340,7 +343,11 @@ class OutputConfig(_Section):
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
         ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
-        description="Formats to write, separated by commas: " + ", ".join(get_args(ExportName)) + ".",
+        description="Formats to write, separated by commas: "
+        + ", ".join(get_args(ExportName))
+        + ". Packages "
+        "of their own are needed by rerun (`pip install 'da3stream[rerun]'`), mcap (`[mcap]`, for Foxglove), "
+        "ros2bag (`[ros]`) and depth_exr (`[exr]`).",
     )
     keep: Literal["none", "reduced", "full"] = Field(
         "reduced",

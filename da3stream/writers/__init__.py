@@ -9,7 +9,7 @@ from da3stream.config import OutputConfig
 from da3stream.errors import ConfigError
 from da3stream.writers.base import Writer, WriterContext
 
-__all__ = ["Writer", "WriterContext", "create_writers", "export_names"]
+__all__ = ["Writer", "WriterContext", "check_installed", "create_writers", "export_names"]
 
 _CLASSES = {
     "poses": "poses.PosesWriter",
@@ -20,6 +20,9 @@ _CLASSES = {
     "trajectory": "trajectory.TrajectoryWriter",
     "pcd": "pcd.PcdWriter",
     "colmap": "colmap.ColmapWriter",
+    "rerun": "rerun.RerunWriter",
+    "mcap": "mcap.McapWriter",
+    "ros2bag": "ros2bag.Ros2BagWriter",
     "results": "results.ResultsWriter",
     "ply_chunks": "ply_chunks.PlyChunksWriter",
     "glb": "glb.GlbWriter",
@@ -36,6 +39,17 @@ def export_names(config: OutputConfig) -> tuple[str, ...]:
     """The formats that a run writes at its end: those of `export`, and `results` if it is kept in full."""
     implied = ("results",) if config.keep == "full" else ()
     return tuple(dict.fromkeys((*config.export, *implied)))
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Whether all packages that these formats need are there, to be asked before anything is computed.
+
+    Raises:
+        ConfigError: a name is not known.
+        MissingDependencyError: a package is missing; the message says how to install it.
+    """
+    for name in dict.fromkeys(names):
+        _writer_class(name).check_installed()
 
 
 def create_writers(names: Iterable[str], context: WriterContext) -> list[Writer]:

@@ -96,6 +96,14 @@ class Writer(ABC):
     def __init__(self, context: WriterContext) -> None:
         self.context = context
 
+    @classmethod  # noqa: B027
+    def check_installed(cls) -> None:
+        """Whether the optional packages of this format are there; most formats need none.
+
+        Raises:
+            MissingDependencyError: one is missing.
+        """
+
     @abstractmethod
     def add(self, block: FrameBlock) -> None:
         """Write the frames of one block."""

@@ -22,6 +22,8 @@ from .folder_outputs import FolderOutputs
 from .plane_scene import FakeOriginals, blocks_of, plane_block, without_frames, write
 
 ALL = (*get_args(ExportName), "results")
+REPEATABLE = [name for name in ALL if name != "rerun"]
+"""rerun puts random ids into its files: test_robot_formats.py compares their content."""
 FILES = {
     "poses": ("camera_poses.ply", "camera_poses.txt", "intrinsic.txt"),
     "tum": ("trajectory_tum.txt",),
@@ -35,6 +37,9 @@ FILES = {
         *(f"colmap/images/{3 * i:06d}.jpg" for i in range(4)),
         *(f"colmap/sparse/0/{name}.bin" for name in ("cameras", "frames", "images", "points3D", "rigs")),
     ),
+    "rerun": ("rerun/capture.rrd",),
+    "mcap": ("mcap/capture.mcap",),
+    "ros2bag": ("ros2bag/metadata.yaml", "ros2bag/ros2bag.mcap"),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
     "ply_chunks": ("chunks/000000.ply", "chunks/000001.ply"),
     "glb": ("scene.glb",),
@@ -85,7 +90,7 @@ def test_abort_leaves_alone_what_is_finished(make_context, outputs, name):
     assert outputs.visible() == sorted(FILES[name])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", REPEATABLE)
 @pytest.mark.parametrize("originals", [None, FakeOriginals()])
 def test_bytes_depend_on_the_frames_alone(make_context, tmp_path, name, originals):
     written = []
@@ -115,7 +120,7 @@ def test_the_partition_into_blocks_does_not_matter(make_context, tmp_path, name)
     assert written[0] == written[1] == written[2]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", REPEATABLE)
 def test_blocks_of_no_frames_change_nothing(make_context, tmp_path, name):
     written = []
     block = plane_block(0, 3, frames=3, full=True)
@@ -185,7 +190,7 @@ def test_names_are_taken_once_and_in_order(make_context):
 
 
 def test_an_unknown_name_is_an_error_before_anything_begins(make_context, outputs):
-    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, results"):
+    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, .*, results"):
         create_writers(["poses", "obj"], make_context())
     assert outputs.begun == 0
 
@@ -253,5 +258,6 @@ def test_memory_does_not_grow_with_the_length(make_context, frames):
     finally:
         tracemalloc.stop()
     # Poses, intrinsics and names; COLMAP's 100,000 points, joined at the end. Maps and images: 20 kB a frame.
-    assert peaks[1] - peaks[0] < frames * 600 + 100_000 * 19
+    # MCAP, in two formats, gathers 1 MiB before it writes and needs it twice: first after a fifth of 600.
+    assert peaks[1] - peaks[0] < frames * 600 + 100_000 * 19 + 2 * 2**21
     assert peaks[2] - peaks[1] < frames * 600 + 100_000 * (19 + 24 + 8)
