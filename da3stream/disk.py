@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import log
 from pathlib import Path
 
 from da3stream.config import Config
@@ -20,6 +21,15 @@ RESULT_BYTES = 504 * 280 * 11
 """Of results_output/: image, depth and confidence of a frame at 504x280."""
 IMAGE_BYTES = 700_000
 """An image of colmap/: a JPEG of two megapixels."""
+GAUSSIAN_BYTES = {0: 34, 2: 82}
+"""A stored Gaussian, by the degree of its colours."""
+GAUSSIAN_PLY_BYTES = {0: 68, 2: 164}
+"""Of gs_ply/."""
+GAUSSIANS_PER_FRAME = 504 * 280
+MESH_BYTES_PER_FRAME = 168 * 94 * (4 + 3)
+"""What a frame takes of mesh/ while that is written: depth and colours at 504x280."""
+FACE_BYTES, FACES_PER_FRAME = 13 + 27, 40_000
+"""Of mesh/: a face with its vertex, of which there are half as many, and what a frame adds, at most about."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
 FIXED_BYTES = 10_000_000
@@ -66,11 +76,16 @@ class DiskBudget:
 
     def planned_bytes(self, frames: int) -> int:
         """What a run of so many frames takes, its outputs included, at most about."""
-        return int(frames * self._frame_bytes) + self.output_bytes(frames, export_names(self._config))
+        stored = int(frames * self._frame_bytes) + self._gaussian_bytes(0, frames)
+        return stored + self.output_bytes(frames, export_names(self._config))
 
-    def check(self) -> None:
-        """Whether the next chunks fit. StoreError if not: what is stored is kept and can be resumed."""
-        self._require(int(FRAMES_AHEAD * self._frame_bytes), "the next chunks")
+    def check(self, frames: int) -> None:
+        """Whether the chunks after so many frames fit.
+
+        StoreError if not: what is stored is kept and can be resumed.
+        """
+        ahead = int(FRAMES_AHEAD * self._frame_bytes) + self._gaussian_bytes(frames, frames + FRAMES_AHEAD)
+        self._require(ahead, "the next chunks")
 
     def check_outputs(self, frames: int) -> None:
         """Whether the outputs of so many frames fit. Errors as of `check`."""
@@ -88,7 +103,28 @@ class DiskBudget:
         points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
         images = min(config.colmap_images, frames) if "colmap" in names else 0
         results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
-        return points * POINT_BYTES + images * IMAGE_BYTES + results + FIXED_BYTES
+        gaussians = min(config.max_gaussians, int(frames * GAUSSIANS_PER_FRAME * pixels))
+        splats = gaussians * GAUSSIAN_PLY_BYTES[config.gaussian_degree] if "gs_ply" in names else 0
+        faces = int(frames * (MESH_BYTES_PER_FRAME + FACE_BYTES * FACES_PER_FRAME) * pixels)
+        mesh = faces if "mesh" in names else 0
+        points_and_images = points * POINT_BYTES + images * IMAGE_BYTES
+        return points_and_images + results + splats + mesh + FIXED_BYTES
+
+    def _gaussian_bytes(self, start: int, stop: int) -> int:
+        """What the stored Gaussians of these frames take.
+
+        A frame keeps its part of `max_gaussians` if the run ended with it: less and less as the run goes on,
+        so that all of them together grow with the logarithm of its length.
+        """
+        config = self._config
+        if "gs_ply" not in config.export or stop <= start:
+            return 0
+        each = GAUSSIANS_PER_FRAME * (config.resolution / 504) ** 2
+        most = config.max_gaussians
+        full = min(max(int(most / each), start), stop)
+        later = most * log(stop / full) if stop > full > 0 else 0.0
+        later = most * (1 + log(stop)) if full == 0 else later
+        return int(((full - start) * each + later) * GAUSSIAN_BYTES[config.gaussian_degree])
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""

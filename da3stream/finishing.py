@@ -34,17 +34,21 @@ def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
     )
 
 
-def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float) -> FrameBlock:
+def block_of(
+    run: Run, placed: PlacedMap, index: int, typical_confidence: float, *, with_gaussians: bool = False
+) -> FrameBlock:
     """The finished frames that one chunk owns, with their pixels.
 
     Reduced depth whose confidence is nothing beside the run's typical one (a constant where nothing could be
     measured, a filled hole) counts as unknown: it helps to join chunks, but is no point of the scene.
+    Gaussians, which are large, are read only `with_gaussians`.
     """
     record, submap = run.chunks[index], run.submap(index)
     own = slice(len(record.chunk.context), None)
     cameras = placed.assemble(record.chunk.new)
     scale = cameras.depth_scale.astype(np.float32)[:, None, None]
     full = run.full_depth(index)
+    gaussians = run.gaussians(index) if with_gaussians else None
     table = record.frames
     confidence = submap.confidence[own]
     usable = confidence >= NEGLIGIBLE_CONFIDENCE * typical_confidence
@@ -65,6 +69,7 @@ def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float)
         depth_intrinsics=submap.intrinsics[own],
         full_depth=None if full is None else full.depth * scale,
         full_confidence=None if full is None else full.confidence,
+        gaussians=None if gaussians is None else gaussians.scaled(cameras.depth_scale),
     )
 
 
@@ -94,7 +99,8 @@ def write_outputs(
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)
         try:
-            for block in _reported(run, placed, records, len(trajectory), progress):
+            blocks = _blocks(run, placed, records, with_gaussians="gs_ply" in names)
+            for block in _reported(blocks, len(records), len(trajectory), progress):
                 for writer in writers:
                     writer.add(block)
             for writer in writers:
@@ -105,13 +111,19 @@ def write_outputs(
             raise
 
 
-def _reported(
-    run: Run, placed: PlacedMap, records: Sequence[ChunkRecord], frames: int, progress: ProgressCallback
+def _blocks(
+    run: Run, placed: PlacedMap, records: Sequence[ChunkRecord], *, with_gaussians: bool
 ) -> Iterator[FrameBlock]:
-    done, typical_confidence = 0, run.typical_confidence
-    for number, record in enumerate(records, start=1):
-        yield block_of(run, placed, record.chunk.index, typical_confidence)
-        done += len(record.chunk.new)
-        progress(
-            Progress(stage="outputs", chunk=number, chunks=len(records), frames=done, frames_total=frames)
-        )
+    typical = run.typical_confidence
+    for record in records:
+        yield block_of(run, placed, record.chunk.index, typical, with_gaussians=with_gaussians)
+
+
+def _reported(
+    blocks: Iterator[FrameBlock], chunks: int, frames: int, progress: ProgressCallback
+) -> Iterator[FrameBlock]:
+    done = 0
+    for number, block in enumerate(blocks, start=1):
+        yield block
+        done += len(block)
+        progress(Progress(stage="outputs", chunk=number, chunks=chunks, frames=done, frames_total=frames))

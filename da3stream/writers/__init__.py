@@ -9,7 +9,7 @@ from da3stream.config import OutputConfig
 from da3stream.errors import ConfigError
 from da3stream.writers.base import Writer, WriterContext
 
-__all__ = ["Writer", "WriterContext", "create_writers", "export_names"]
+__all__ = ["Writer", "WriterContext", "check_installed", "create_writers", "export_names"]
 
 _CLASSES = {
     "poses": "poses.PosesWriter",
@@ -20,6 +20,8 @@ _CLASSES = {
     "trajectory": "trajectory.TrajectoryWriter",
     "pcd": "pcd.PcdWriter",
     "colmap": "colmap.ColmapWriter",
+    "gs_ply": "gaussian_ply.GaussianPlyWriter",
+    "mesh": "mesh.MeshWriter",
     "results": "results.ResultsWriter",
 }
 
@@ -28,6 +30,14 @@ def export_names(config: OutputConfig) -> tuple[str, ...]:
     """The formats that a run writes at its end: those of `export`, and `results` if it is kept in full."""
     implied = ("results",) if config.keep == "full" else ()
     return tuple(dict.fromkeys((*config.export, *implied)))
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise MissingDependencyError if an optional package that a format needs is not installed."""
+    if "mesh" in names:
+        from da3stream.writers.tsdf import load_open3d
+
+        load_open3d()
 
 
 def create_writers(names: Iterable[str], context: WriterContext) -> list[Writer]:

@@ -35,6 +35,8 @@ FILES = {
         *(f"colmap/images/{3 * i:06d}.jpg" for i in range(4)),
         *(f"colmap/sparse/0/{name}.bin" for name in ("cameras", "frames", "images", "points3D", "rigs")),
     ),
+    "gs_ply": ("gs_ply/gaussians.ply",),
+    "mesh": ("mesh/mesh.ply",),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
 }
 
@@ -86,7 +88,9 @@ def test_bytes_depend_on_the_frames_alone(make_context, tmp_path, name, original
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("name", ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "results"])
+@pytest.mark.parametrize(
+    "name", ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "gs_ply", "results"]
+)
 def test_the_partition_into_blocks_does_not_matter(make_context, tmp_path, name):
     written = []
     for size in (1, 5, 12):
@@ -122,7 +126,7 @@ def test_a_run_of_no_frames_gives_valid_empty_files(make_context, outputs, origi
     assert (outputs.root / "trajectory_tum.txt").read_bytes() == b""
     assert (outputs.root / "trajectory_kitti.txt").read_bytes() == b""
     assert json.loads((outputs.root / "cameras.json").read_text())["frames"] == []
-    for path in ("camera_poses.ply", "pcd/combined_pcd.ply"):
+    for path in ("camera_poses.ply", "pcd/combined_pcd.ply", "gs_ply/gaussians.ply", "mesh/mesh.ply"):
         assert len(PlyData.read(outputs.root / path)["vertex"]) == 0
     import pycolmap
 
@@ -151,7 +155,7 @@ class OutputsThatFail(FolderOutputs):
         return super()._pending()
 
 
-@pytest.mark.parametrize("allowed", range(12))
+@pytest.mark.parametrize("allowed", range(14))
 def test_if_one_cannot_begin_nothing_is_left(make_context, tmp_path, allowed):
     (tmp_path / "pending").mkdir()
     outputs = OutputsThatFail(tmp_path / "root", tmp_path / "pending")
@@ -170,7 +174,7 @@ def test_names_are_taken_once_and_in_order(make_context):
 
 
 def test_an_unknown_name_is_an_error_before_anything_begins(make_context, outputs):
-    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, results"):
+    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, .*results"):
         create_writers(["poses", "obj"], make_context())
     assert outputs.begun == 0
 
@@ -212,7 +216,7 @@ def long_capture(frames: int):
 @pytest.mark.parametrize("frames", [600, pytest.param(3000, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_length(make_context, frames):
     """After the first fifth, the peak of Python's and numpy's memory grows by poses and names alone."""
-    context = make_context(frames=frames, originals=FakeOriginals(), max_points=5000)
+    context = make_context(frames=frames, originals=FakeOriginals(), max_points=5000, mesh_voxel=0.5)
     thinned = make_context(frames=frames, max_points=5000, voxel_size=0.05)
     light = [name for name in ALL if name != "results"]
     writers = [*create_writers(light, context), *create_writers(["pcd"], thinned)]
