@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import log
 from pathlib import Path
 
 from da3stream.config import Config
@@ -28,14 +29,20 @@ FRAME_BYTES = {
     "depth_png": 2 * _PIXELS,
     "depth_exr": 4 * _PIXELS,
     "nerfstudio": 2 * _PIXELS,
+    "mesh": (13 + 27) * 40_000 + 168 * 94 * 7,
     "rerun": _RECORDING_BYTES,
     "mcap": _RECORDING_BYTES,
     "ros2bag": _RECORDING_BYTES,
 }
 """Of formats that hold maps of every frame: a frame of full size, 504x280, and what of it lies in scratch
-files; points and the images of nerfstudio/ come on top."""
+files; points and the images of nerfstudio/ come on top. mesh: 40,000 faces with half as many vertices."""
 IMAGE_BYTES = 700_000
 """An image of colmap/ and nerfstudio/: a JPEG of two megapixels."""
+GAUSSIAN_BYTES = {0: 34, 2: 82}
+"""A stored Gaussian, by the degree of its colours."""
+GAUSSIAN_PLY_BYTES = {0: 68, 2: 164}
+"""Of gs_ply/."""
+GAUSSIANS_PER_FRAME = 504 * 280
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
 RECORDING_POINT_BYTES = 16
@@ -84,11 +91,16 @@ class DiskBudget:
 
     def planned_bytes(self, frames: int) -> int:
         """What a run of so many frames takes, its outputs included, at most about."""
-        return int(frames * self._frame_bytes) + self.output_bytes(frames, export_names(self._config))
+        stored = int(frames * self._frame_bytes) + self._gaussian_bytes(0, frames)
+        return stored + self.output_bytes(frames, export_names(self._config))
 
-    def check(self) -> None:
-        """Whether the next chunks fit. StoreError if not: what is stored is kept and can be resumed."""
-        self._require(int(FRAMES_AHEAD * self._frame_bytes), "the next chunks")
+    def check(self, frames: int) -> None:
+        """Whether the chunks after so many frames fit.
+
+        StoreError if not: what is stored is kept and can be resumed.
+        """
+        ahead = int(FRAMES_AHEAD * self._frame_bytes) + self._gaussian_bytes(frames, frames + FRAMES_AHEAD)
+        self._require(ahead, "the next chunks")
 
     def check_outputs(self, frames: int) -> None:
         """Whether the outputs of so many frames fit. Errors as of `check`."""
@@ -107,13 +119,31 @@ class DiskBudget:
         images = min(config.colmap_images, frames)
         each = frames * pixels * sum(FRAME_BYTES.get(name, 0) for name in names)
         recorded = min(seen, MAX_POINTS) * RECORDING_POINT_BYTES * len(RECORDINGS.intersection(names))
+        gaussians = min(config.max_gaussians, int(frames * GAUSSIANS_PER_FRAME * pixels))
         return int(
             each
+            + gaussians * GAUSSIAN_PLY_BYTES[config.gaussian_degree] * ("gs_ply" in names)
             + recorded
             + seen * POINT_BYTES * len({"pcd", "ply_chunks"} & set(names))
             + images * IMAGE_BYTES * len({"colmap", "nerfstudio"} & set(names))
             + FIXED_BYTES * (1 + ("glb" in names))
         )
+
+    def _gaussian_bytes(self, start: int, stop: int) -> int:
+        """What the stored Gaussians of these frames take.
+
+        A frame keeps its part of `max_gaussians` if the run ended with it: less and less as the run goes on,
+        so that all of them together grow with the logarithm of its length.
+        """
+        config = self._config
+        if "gs_ply" not in config.export or stop <= start:
+            return 0
+        each = GAUSSIANS_PER_FRAME * (config.resolution / 504) ** 2
+        most = config.max_gaussians
+        full = min(max(int(most / each), start), stop)
+        later = most * log(stop / full) if stop > full > 0 else 0.0
+        later = most * (1 + log(stop)) if full == 0 else later
+        return int(((full - start) * each + later) * GAUSSIAN_BYTES[config.gaussian_degree])
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""

@@ -41,17 +41,21 @@ def formats_of(run: Run, config: OutputConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*export_names(config), *run.manifest.get("formats", ()))))
 
 
-def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float) -> FrameBlock:
+def block_of(
+    run: Run, placed: PlacedMap, index: int, typical_confidence: float, *, with_gaussians: bool = False
+) -> FrameBlock:
     """The finished frames that one chunk owns, with their pixels.
 
     Reduced depth whose confidence is nothing beside the run's typical one (a constant where nothing could be
     measured, a filled hole) counts as unknown: it helps to join chunks, but is no point of the scene.
+    Gaussians, which are large, are read only `with_gaussians`.
     """
     record, submap = run.chunks[index], run.submap(index)
     own = slice(len(record.chunk.context), None)
     cameras = placed.assemble(record.chunk.new)
     scale = cameras.depth_scale.astype(np.float32)[:, None, None]
     full = run.full_depth(index)
+    gaussians = run.gaussians(index) if with_gaussians else None
     table = record.frames
     confidence = submap.confidence[own]
     usable = confidence >= NEGLIGIBLE_CONFIDENCE * typical_confidence
@@ -72,6 +76,7 @@ def block_of(run: Run, placed: PlacedMap, index: int, typical_confidence: float)
         depth_intrinsics=submap.intrinsics[own],
         full_depth=None if full is None else full.depth * scale,
         full_confidence=None if full is None else full.confidence,
+        gaussians=None if gaussians is None else gaussians.scaled(cameras.depth_scale),
     )
 
 
@@ -100,7 +105,8 @@ def write_outputs(
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)
         try:
-            for block in _reported(run, _cleaned(run, placed, config), len(trajectory), progress):
+            blocks = _cleaned(run, placed, config, with_gaussians="gs_ply" in names)
+            for block in _reported(run, blocks, len(trajectory), progress):
                 for writer in writers:
                     writer.add(block)
             for writer in writers:
@@ -111,7 +117,9 @@ def write_outputs(
             raise
 
 
-def _cleaned(run: Run, placed: PlacedMap, config: OutputConfig) -> Iterator[FrameBlock]:
+def _cleaned(
+    run: Run, placed: PlacedMap, config: OutputConfig, *, with_gaussians: bool
+) -> Iterator[FrameBlock]:
     """All finished frames. Flying pixels and outliers have confidence 0: no writer makes points of them.
 
     Full-size depth stays as the estimator gave it.
@@ -123,14 +131,16 @@ def _cleaned(run: Run, placed: PlacedMap, config: OutputConfig) -> Iterator[Fram
             sigma=config.outlier_sigma,
             percentile=config.confidence_percentile,
         )
-    for block in _without_flying_pixels(run, placed, config.edge_angle):
+    for block in _without_flying_pixels(run, placed, config.edge_angle, with_gaussians):
         yield block if outliers is None else outliers.clean(block)
 
 
-def _without_flying_pixels(run: Run, placed: PlacedMap, edge_angle_deg: float) -> Iterator[FrameBlock]:
+def _without_flying_pixels(
+    run: Run, placed: PlacedMap, edge_angle_deg: float, with_gaussians: bool = False
+) -> Iterator[FrameBlock]:
     typical_confidence = run.typical_confidence
     for record in run.fine_chunks:
-        block = block_of(run, placed, record.chunk.index, typical_confidence)
+        block = block_of(run, placed, record.chunk.index, typical_confidence, with_gaussians=with_gaussians)
         yield without_flying_pixels(block, edge_angle_deg)
 
 

@@ -14,7 +14,14 @@ from da3stream.config import Config, load_config
 from da3stream.config.model import ModelName
 from da3stream.disk import DiskBudget
 from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
-from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
+from da3stream.estimation import (
+    EstimatorOnDemand,
+    GaussianOptions,
+    GeometryEstimator,
+    estimator_on_demand,
+    no_gaussians,
+    resolve_model,
+)
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
 from da3stream.executors.remote import RemoteEstimator
@@ -207,6 +214,12 @@ def _opened(
     disk = DiskBudget(Path(output), config)
     if not begun:
         disk.plan(opened.size_hint())
+    if (
+        estimator is not None
+        and _gaussians_of(config)
+        and not getattr(estimator, "predicts_gaussians", False)
+    ):
+        raise no_gaussians(estimator.name)
     on_cluster: RayExecutor | None = None
     own: EstimatorOnDemand | RemoteEstimator | None = None
     made: EstimatorOnDemand | RayExecutor | None = None
@@ -277,10 +290,17 @@ def _own_estimator(
     """
     notify = _start_notice(progress)
     if not begun:
-        worker = estimator_on_demand(resolve_model(config, notify), config, notify)
+        worker = estimator_on_demand(resolve_model(config, notify), config, notify, _gaussians_of(config))
         worker.prepare()
         return worker
-    return estimator_on_demand(_model_of_run(output, config), config, notify)
+    return estimator_on_demand(_model_of_run(output, config), config, notify, _gaussians_of(config))
+
+
+def _gaussians_of(config: Config) -> GaussianOptions | None:
+    """The Gaussians that are to be predicted; None unless they are to be written."""
+    if "gs_ply" not in config.export:
+        return None
+    return GaussianOptions(most=config.max_gaussians, coefficients=(config.gaussian_degree + 1) ** 2)
 
 
 def _ray_executor(
@@ -293,7 +313,7 @@ def _ray_executor(
     """The estimator, or the one that the configuration names, on a Ray cluster; as `_own_estimator`."""
     model = _model_of_run(output, config) if begun else config.model
     executor = RayExecutor(
-        estimator or ModelRecipe(model=model, config=config),
+        estimator or ModelRecipe(model=model, config=config, gaussians=_gaussians_of(config)),
         use_gpus=config.device != "cpu",
         notify=_start_notice(progress),
     )

@@ -98,7 +98,7 @@ class Session:
         """The chunks, from decoded frames; those that are stored are checked against them and read."""
         with self._ahead() as chunks:
             while (begun := self._next(chunks)) is not None:
-                self._disk.check()
+                self._disk.check(self._joiner.frames)
                 if self._joiner.chunks == 0:
                     self._say_plan(self._maker.plan_of(0))
                 loaded = begun.window.numbered(self._joiner.chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import da3stream
@@ -54,10 +55,10 @@ def test_without_a_budget_the_file_system_counts(tmp_path: Path, monkeypatch: py
 
     free(disk.RESERVE_BYTES + 2 * 10**9)
     budget(tmp_path).plan(1000)
-    budget(tmp_path).check()
+    budget(tmp_path).check(60)
     free(disk.RESERVE_BYTES + 10**7)
     with pytest.raises(StoreError, match=r"the next chunks need \d+ MB more.*da3stream resume"):
-        budget(tmp_path).check()
+        budget(tmp_path).check(60)
     with pytest.raises(StoreError, match="the outputs need"):
         budget(tmp_path).check_outputs(100)
 
@@ -102,3 +103,19 @@ def test_an_export_is_checked_too(
 
 def test_the_options_that_may_change_exist() -> None:
     assert set(FREE_OPTIONS) <= set(load_config().model_dump())
+
+
+def test_gaussians_cost_less_and_less_the_longer_a_run_gets(tmp_path: Path) -> None:
+    """A frame of a long run keeps its part of the budget only."""
+    own = budget(tmp_path, export="gs_ply", max_gaussians=10**6)
+    ply = own.output_bytes(1000, ("gs_ply",)) - own.output_bytes(1000, ())
+    assert ply == 68 * 10**6
+    stored = {
+        count: own.planned_bytes(count) - count * 200_000 - own.output_bytes(count, ("gs_ply",))
+        for count in (5, 100, 1000, 10_000)
+    }
+    assert stored[5] == pytest.approx(5 * 34 * 504 * 280, rel=1e-6)
+    assert stored[1000] > 34 * 10**6
+    tenfold = 34 * 10**6 * np.log(10)
+    assert stored[10_000] - stored[1000] == pytest.approx(tenfold, rel=0.01)
+    assert stored[1000] - stored[100] == pytest.approx(tenfold, rel=0.01)

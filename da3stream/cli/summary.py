@@ -20,6 +20,8 @@ WHAT_IT_IS = {
     "loop_closures.txt": "pairs of frames that show the same place",
     "loop_closures.json": "all pairs that were looked at, and why some were refused",
     "pcd/combined_pcd.ply": "coloured point cloud",
+    "gs_ply/gaussians.ply": "3D Gaussians for splat viewers",
+    "mesh/mesh.ply": "coloured triangle mesh",
     "colmap": "images/ and sparse/0 for COLMAP and splatting",
     "results_output": "full-size depth, one npz a frame",
 }

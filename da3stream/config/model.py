@@ -178,7 +178,8 @@ ModelName = Literal[
     "da3-large",
     "da3-giant",
     "da3nested-giant-large",
-    "tiny",  # for tests: there are no weights of it but seeded ones
+    "tiny",  # for tests: there are no weights of these two but seeded ones
+    "tiny-gaussians",
 ]
 
 
@@ -335,6 +336,8 @@ ExportName = Literal[
     "rerun",
     "mcap",
     "ros2bag",
+    "gs_ply",
+    "mesh",
 ]
 
 
@@ -343,11 +346,10 @@ class OutputConfig(_Section):
 
     export: Annotated[tuple[ExportName, ...], BeforeValidator(_split)] = Field(
         ("poses", "tum", "kitti", "cameras", "loops", "trajectory", "pcd", "colmap"),
-        description="Formats to write, separated by commas: "
-        + ", ".join(get_args(ExportName))
-        + ". Packages "
-        "of their own are needed by rerun (`pip install 'da3stream[rerun]'`), mcap (`[mcap]`, for Foxglove), "
-        "ros2bag (`[ros]`) and depth_exr (`[exr]`).",
+        description="Formats to write, separated by commas: " + ", ".join(get_args(ExportName)) + ". gs_ply: "
+        "3D Gaussians of a giant model for splat viewers. mcap: for Foxglove. Packages of their own are "
+        "needed by mesh (`pip install 'da3stream[mesh]'`), rerun (`[rerun]`), mcap (`[mcap]`), ros2bag "
+        "(`[ros]`) and depth_exr (`[exr]`).",
     )
     keep: Literal["none", "reduced", "full"] = Field(
         "reduced",
@@ -371,6 +373,23 @@ class OutputConfig(_Section):
         ge=0,
         lt=100,
         description="Leave out this share of the points, the least confident ones, in percent.",
+    )
+    max_gaussians: int = Field(
+        5_000_000,
+        ge=1,
+        description="At most this many Gaussians in gs_ply/gaussians.ply: the same share of every frame, "
+        "opaque ones more likely than transparent ones.",
+    )
+    gaussian_degree: Literal[0, 2] = Field(
+        0,
+        description="Colours of Gaussians. 0: the same from everywhere. 2: they change with the viewing "
+        "direction, as the network predicts it, in a file of more than twice the size.",
+    )
+    mesh_voxel: float | None = Field(
+        None,
+        gt=0,
+        description="Side of the cubes of which the mesh is made, in world units; default: 1/200 of the "
+        "median depth. Half of it makes about four times as many triangles.",
     )
     voxel_size: Annotated[float | Literal["auto"] | None, BeforeValidator(_voxel_size)] = Field(
         None,

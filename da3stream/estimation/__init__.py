@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from da3stream.estimation.base import GeometryEstimator
+from da3stream.errors import ConfigError
+from da3stream.estimation.base import GaussianOptions, GeometryEstimator
 from da3stream.estimation.on_demand import EstimatorOnDemand
 
 if TYPE_CHECKING:  # the networks below this package run without pydantic
@@ -13,9 +14,11 @@ if TYPE_CHECKING:  # the networks below this package run without pydantic
 
 __all__ = [
     "EstimatorOnDemand",
+    "GaussianOptions",
     "GeometryEstimator",
     "create_estimator",
     "estimator_on_demand",
+    "no_gaussians",
     "resolve_model",
 ]
 
@@ -46,33 +49,59 @@ def resolve_model(config: EstimationConfig, notify: Callable[[str], None]) -> st
 
 
 def estimator_on_demand(
-    name: str, config: EstimationConfig, notify: Callable[[str], None]
+    name: str,
+    config: EstimationConfig,
+    notify: Callable[[str], None],
+    gaussians: GaussianOptions | None = None,
 ) -> EstimatorOnDemand:
     """The estimator of `create_estimator`, with a metric network beside it if one is asked for.
 
     It is made when it is needed.
+
+    Raises:
+        ConfigError: Gaussians are wanted of a model that predicts none.
     """
     from da3stream.estimation.da3.catalogue import find_model
+    from da3stream.estimation.da3.config import predicts_gaussians
+
+    if gaussians is not None and name != "auto" and not predicts_gaussians(name):
+        raise no_gaussians(name)
 
     known = find_model(name)
     is_metric = known is not None and known.is_metric
     metric = None if is_metric else config.metric
 
     def make() -> GeometryEstimator:
-        estimator = create_estimator(name, config, notify)
+        estimator = create_estimator(name, config, notify, gaussians)
         return estimator if metric is None else _in_metres(estimator, metric, config, notify)
 
     full_name = name if metric is None else f"{name}+{metric}"
     return EstimatorOnDemand(full_name, is_metric or metric is not None, make)
 
 
-def create_estimator(name: str, config: EstimationConfig, notify: Callable[[str], None]) -> GeometryEstimator:
+def no_gaussians(name: str) -> ConfigError:
+    """The error that an estimator of this name has no Gaussians to export."""
+    return ConfigError(
+        "gs_ply needs a model that predicts Gaussians",
+        got=name,
+        expected="da3-giant or da3nested-giant-large",
+        hint="Choose one of them with --model, or leave gs_ply out of --export.",
+    )
+
+
+def create_estimator(
+    name: str,
+    config: EstimationConfig,
+    notify: Callable[[str], None],
+    gaussians: GaussianOptions | None = None,
+) -> GeometryEstimator:
     """The estimator of this name, ready to run.
 
     Args:
         name: what `resolve_model` gave.
         config: weights, device and the like of a network.
         notify: takes the line about the licence of the weights.
+        gaussians: predict Gaussians, too; for a model that can.
 
     Raises:
         Da3StreamError: it cannot be had on this machine; the message says why.
@@ -83,7 +112,7 @@ def create_estimator(name: str, config: EstimationConfig, notify: Callable[[str]
         return ClassicalEstimator()
     from da3stream.estimation.da3.building import build_da3
 
-    return build_da3(config, name, notify)
+    return build_da3(config, name, notify, gaussians)
 
 
 def _in_metres(

@@ -14,6 +14,16 @@ if TYPE_CHECKING:  # the networks beside this file run without scipy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GaussianOptions:
+    """Gaussians are wanted, and these."""
+
+    most: int
+    """In the whole run, at most."""
+    coefficients: int
+    """Of spherical harmonics for each colour: 1 or 9."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DevicePlan:
     """How an estimator means to keep within the memory of its device."""
 
@@ -63,7 +73,8 @@ class GeometryEstimator(Protocol):
     - what `PlansMemory` says;
     - `settles_intrinsics: bool`, False if no `Prediction.settled_intrinsics` of it will ever be anything but
       None. Without it, True is assumed: chunks are estimated one at a time until the cameras are settled,
-      however many an executor could take.
+      however many an executor could take;
+    - `predicts_gaussians: bool`, True if all its predictions have `gaussians`, as `gs_ply` needs.
 
     With `--executor ray` it is pickled by Ray and sent to other processes before its first estimate.
     """

@@ -64,6 +64,7 @@ def forward_memory(
     trunk_dtype: torch.dtype = torch.bfloat16,
     execution: Execution | None = None,
     with_rays: bool = False,
+    with_gaussians: bool = False,
     reuses_features: bool = False,
 ) -> ForwardMemory:
     """Measure what a forward pass needs, on the meta device.
@@ -77,14 +78,22 @@ def forward_memory(
         trunk_dtype: type of the matrices of the transformer.
         execution: how the work is cut; default: `Execution()`.
         with_rays: poses come from the rays.
+        with_gaussians: Gaussians are predicted, too.
         reuses_features: features of frames come from a cache, whose maps are there from the beginning.
     """
-    network = shaped_network(model, trunk_dtype, with_rays=with_rays, with_gaussians=False)
+    network = shaped_network(model, trunk_dtype, with_rays=with_rays, with_gaussians=with_gaussians)
     cut = Execution() if execution is None else execution
     network.execution = replace(cut, attention=fused_shapes)
 
     def highest(frames: int) -> dict[Place, int]:
-        return _highest_by_place(network, size, frames, with_rays, reuses_features)
+        return _highest_by_place(
+            network,
+            size,
+            frames,
+            export_rays=with_rays,
+            infer_gs=with_gaussians,
+            reuses_features=reuses_features,
+        )
 
     highest(1)  # makes small tables that the networks keep from pass to pass
     piece = max(cut.views, cut.head_views)  # a multiple of both: they are powers of two
@@ -103,6 +112,7 @@ def plan_forward(
     trunk_dtype: torch.dtype = torch.bfloat16,
     first: Execution = ON_GPU,
     with_rays: bool = False,
+    with_gaussians: bool = False,
     reuses_features: bool = False,
     beside_bytes: int = 0,
 ) -> DevicePlan:
@@ -116,6 +126,7 @@ def plan_forward(
         trunk_dtype: type of the matrices of the transformer.
         first: the pieces that are preferred; they are halved until the frames fit.
         with_rays: poses come from the rays.
+        with_gaussians: Gaussians are predicted, too.
         reuses_features: features of frames come from a cache, whose maps are there from the beginning.
         beside_bytes: what other networks of the process take of the budget.
 
@@ -131,6 +142,7 @@ def plan_forward(
             trunk_dtype=trunk_dtype,
             execution=cut,
             with_rays=with_rays,
+            with_gaussians=with_gaussians,
             reuses_features=reuses_features,
         )
         tried.append((memory.longest(budget_bytes - beside_bytes), cut, memory))
@@ -156,7 +168,7 @@ def plan_forward(
 
 
 def _highest_by_place(
-    network: Network, size: tuple[int, int], frames: int, with_rays: bool, reuses_features: bool
+    network: Network, size: tuple[int, int], frames: int, *, reuses_features: bool, **predicted: bool
 ) -> dict[Place, int]:
     width, height = size
     with LiveBytes(network.parameters()) as live, torch.inference_mode():
@@ -165,10 +177,10 @@ def _highest_by_place(
         if isinstance(network, NestedNetwork) and reuses_features:
             results.append({"maps": torch.empty(2, frames, height, width, device="meta")})
         if isinstance(network, NestedNetwork):
-            results.append(network.da3(images, export_rays=with_rays))
+            results.append(network.da3(images, **predicted))
             results.append(network.da3_metric.per_view(images[0]))
         elif isinstance(network, AnyViewNetwork):
-            results.append(network(images, export_rays=with_rays))
+            results.append(network(images, **predicted))
         else:
             results.append(network.per_view(images[0]))
     return dict(live.highest)

@@ -40,6 +40,11 @@ class EstimatorOnDemand:
         return getattr(self.prepare(), "settles_intrinsics", True)
 
     @property
+    def predicts_gaussians(self) -> bool:
+        """See `GeometryEstimator`."""
+        return getattr(self.prepare(), "predicts_gaussians", False)
+
+    @property
     def execution(self) -> Mapping[str, int] | None:
         """See `PlansMemory`; None for an estimator that has no choice."""
         return getattr(self.prepare(), "execution", None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from da3stream.config import EstimationConfig
 from da3stream.estimation import EstimatorOnDemand, GeometryEstimator, estimator_on_demand, resolve_model
-from da3stream.estimation.base import DevicePlan, PlansMemory
+from da3stream.estimation.base import DevicePlan, GaussianOptions, PlansMemory
 from da3stream.executors.base import Estimate, EstimationTask, run_task
 
 THREADS = "OMP_NUM_THREADS"
@@ -24,10 +24,13 @@ class ModelRecipe:
     model: str
     """What `config.model` names, or auto: what suits the machine where it is made."""
     config: EstimationConfig
+    gaussians: GaussianOptions | None = None
+    """Gaussians that are wanted, too."""
 
     def on_demand(self, notices: list[str] | None = None) -> EstimatorOnDemand:
         """The estimator, not made yet; what there is to say when it is made is appended to `notices`."""
-        return estimator_on_demand(self.model, self.config, ([] if notices is None else notices).append)
+        notify = ([] if notices is None else notices).append
+        return estimator_on_demand(self.model, self.config, notify, self.gaussians)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

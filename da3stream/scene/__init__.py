@@ -3,6 +3,7 @@
 from da3stream.scene.block import FrameBlock
 from da3stream.scene.chunk import Chunk, ChunkSizes
 from da3stream.scene.frame import Frame
+from da3stream.scene.gaussians import FrameGaussians, Gaussians
 from da3stream.scene.loop import LoopCandidate, LoopClosure
 from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
 from da3stream.scene.prediction import KnownCameras, Prediction
@@ -16,6 +17,8 @@ __all__ = [
     "ChunkSizes",
     "Frame",
     "FrameBlock",
+    "FrameGaussians",
+    "Gaussians",
     "KnownCameras",
     "LoopCandidate",
     "LoopClosure",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.scene._checks import check_array, describe_arrays
+from da3stream.scene.gaussians import FrameGaussians
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,6 +43,8 @@ class FrameBlock:
     """(M, h', w') z-depth in world units as the estimator gave it; only if the run was kept in full."""
     full_confidence: NDArray[np.float32] | None = None
     """(M, h', w') likewise."""
+    gaussians: FrameGaussians | None = None
+    """What the M frames see, in their cameras and in world units; only for a format that asks for them."""
 
     def __post_init__(self) -> None:
         m = len(self.index)
@@ -60,6 +63,8 @@ class FrameBlock:
         if self.full_confidence is not None:
             full_shape = (m, None, None) if self.full_depth is None else self.full_depth.shape
             check_array("full_confidence", self.full_confidence, full_shape, np.floating)
+        if self.gaussians is not None:
+            check_array("gaussians.counts", self.gaussians.counts, (m,), np.integer)
         if len(self.names) != m:
             raise ValueError(f"{len(self.names)} names for {m} frames")
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.scene._checks import check_array, describe_arrays
+from da3stream.scene.gaussians import FrameGaussians
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,6 +52,8 @@ class Prediction:
     settled_intrinsics: NDArray[np.float64] | None = None
     """(3, 3) in pixels of the *images*: intrinsics that this chunk determined well enough for all later
     chunks to keep. The pipeline journals them and passes them on as `KnownCameras`. None: nothing settled."""
+    gaussians: FrameGaussians | None = None
+    """What the N frames see, in their cameras and in the unit of `depth`; None unless asked for."""
     warnings: tuple[str, ...] = ()
     """What went wrong on the way, in words for the report (a fallback was taken, say)."""
 
@@ -66,6 +69,8 @@ class Prediction:
             check_array("descriptors", self.descriptors, (n, None), np.floating)
         if self.settled_intrinsics is not None:
             check_array("settled_intrinsics", self.settled_intrinsics, (3, 3), np.floating)
+        if self.gaussians is not None:
+            check_array("gaussians.counts", self.gaussians.counts, (n,), np.integer)
 
     def __repr__(self) -> str:
         arrays = describe_arrays(

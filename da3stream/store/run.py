@@ -16,6 +16,7 @@ from da3stream.errors import RunCorruptError, RunMismatchError, StoreError
 from da3stream.scene import (
     Chunk,
     Frame,
+    FrameGaussians,
     LoopClosure,
     Prediction,
     Submap,
@@ -28,6 +29,7 @@ from da3stream.store.checksums import checksum_of
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
+from da3stream.store.gaussian_file import decode_gaussians, encode_gaussians
 from da3stream.store.journal import JOURNAL, Journal
 from da3stream.store.manifest import MANIFEST, encode_manifest
 from da3stream.store.pending import PendingFile, PendingFolder
@@ -58,7 +60,7 @@ from da3stream.store.submap_file import (
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 TRAJECTORY = "trajectory.safetensors"
-OWN_FOLDERS = ("submaps", "frames", "full_depth", RECORDED, *PLACE_FOLDERS)
+OWN_FOLDERS = ("submaps", "frames", "full_depth", "gaussians", RECORDED, *PLACE_FOLDERS)
 
 
 class Run(StoredPlaces):
@@ -276,6 +278,12 @@ class Run(StoredPlaces):
         record = self.chunks[index]
         return decode_full_depth(self._read(record, path)) if path in record.files else None
 
+    def gaussians(self, index: int) -> FrameGaussians | None:
+        """Gaussians of the frames that a chunk owns, if they were predicted."""
+        path = gaussians_path(index)
+        record = self.chunks[index]
+        return decode_gaussians(self._read(record, path)) if path in record.files else None
+
     def needs_descriptors(self, index: int) -> bool:
         """Whether the new frames of a chunk are to be described: if the manifest names a descriptor, and the
         video can be described."""
@@ -310,6 +318,8 @@ class Run(StoredPlaces):
             contents[frames_path(chunk.index)] = encode_frames(new_frames)
         if keep_full and new_frames:
             contents[full_depth_path(chunk.index)] = encode_full_depth(prediction, len(chunk.context))
+        if prediction.gaussians is not None and new_frames:
+            contents[gaussians_path(chunk.index)] = encode_gaussians(prediction.gaussians, len(chunk.context))
         for path, content in contents.items():
             self.files.write(path, content)
         record = ChunkRecord(
@@ -505,3 +515,8 @@ def frames_path(index: int) -> str:
 def full_depth_path(index: int) -> str:
     """Where the full-size depth of a chunk's new frames lies."""
     return f"full_depth/{index:06d}.safetensors"
+
+
+def gaussians_path(index: int) -> str:
+    """Where the Gaussians of a chunk's new frames lie."""
+    return f"gaussians/{index:06d}.safetensors"

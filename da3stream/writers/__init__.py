@@ -23,6 +23,8 @@ _CLASSES = {
     "rerun": "rerun.RerunWriter",
     "mcap": "mcap.McapWriter",
     "ros2bag": "ros2bag.Ros2BagWriter",
+    "gs_ply": "gaussian_ply.GaussianPlyWriter",
+    "mesh": "mesh.MeshWriter",
     "results": "results.ResultsWriter",
     "ply_chunks": "ply_chunks.PlyChunksWriter",
     "glb": "glb.GlbWriter",

@@ -102,6 +102,14 @@ def frame_cloud(block: FrameBlock, row: int, pixels: NDArray[np.intp]) -> PointC
     return cloud.take(np.isfinite(points).all(axis=1))
 
 
+def pixel_colors(block: FrameBlock, row: int) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB of all pixels of one depth map."""
+    height, width = block.depth.shape[1:]
+    rays = pixel_rays(block.depth_intrinsics[row], height, width).reshape(-1, 3)
+    colors = colors_along(block.images[row], block.intrinsics[row], rays)
+    return colors.reshape(height, width, 3)
+
+
 def colors_along(
     image: NDArray[np.uint8], intrinsics: NDArray[np.float64], rays: NDArray[np.float64]
 ) -> NDArray[np.uint8]:

@@ -7,6 +7,8 @@ size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -19,6 +21,35 @@ _COUNT_DIGITS = 20
 _SLICE = 1_000_000
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlyElement:
+    """One kind of row of a PLY."""
+
+    name: str
+    properties: tuple[str, ...]
+    """`float x`, `list uchar int vertex_indices` and the like."""
+
+
+def ply_header(encoding: Encoding, elements: Mapping[PlyElement, int]) -> bytes:
+    """A header whose length does not depend on the numbers of rows, which `elements` gives."""
+    digits = "".join(str(count) for count in elements.values())
+    padding = "." * (_COUNT_DIGITS * len(elements) - len(digits))
+    lines = ["ply", f"format {encoding} 1.0", f"comment da3stream {padding}"]
+    for element, count in elements.items():
+        lines.append(f"element {element.name} {count}")
+        lines.extend(f"property {each}" for each in element.properties)
+    return "\n".join([*lines, "end_header"]).encode() + b"\n"
+
+
+_POINT = PlyElement(
+    name="vertex",
+    properties=(
+        *(f"float {axis}" for axis in "xyz"),
+        *(f"uchar {channel}" for channel in ("red", "green", "blue")),
+    ),
+)
+
+
 class PointPly:
     """A PLY of coloured points (float x y z, uchar red green blue) on a seekable stream."""
 
@@ -27,7 +58,7 @@ class PointPly:
         self._encoding = encoding
         self.points = 0
         """Number of points so far."""
-        stream.write(_header(0, encoding))
+        stream.write(ply_header(encoding, {_POINT: 0}))
 
     def append(self, positions: NDArray[Any], colors: NDArray[np.uint8]) -> None:
         """Add points: positions (K, 3), written as float32, and colors (K, 3)."""
@@ -40,22 +71,7 @@ class PointPly:
     def complete(self) -> None:
         """Write the number of points into the header."""
         self._stream.seek(0)
-        self._stream.write(_header(self.points, self._encoding))
-
-
-def _header(points: int, encoding: Encoding) -> bytes:
-    """A header whose length does not depend on the number of points."""
-    padding = "." * (_COUNT_DIGITS - len(str(points)))
-    lines = (
-        "ply",
-        f"format {encoding} 1.0",
-        f"comment da3stream {padding}",
-        f"element vertex {points}",
-        *(f"property float {axis}" for axis in "xyz"),
-        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
-        "end_header",
-    )
-    return "\n".join(lines).encode() + b"\n"
+        self._stream.write(ply_header(self._encoding, {_POINT: self.points}))
 
 
 def _binary_rows(positions: NDArray[Any], colors: NDArray[np.uint8]) -> bytes:

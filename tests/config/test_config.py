@@ -197,7 +197,7 @@ def test_every_model_with_poses_can_be_chosen() -> None:
     from da3stream.estimation.da3.catalogue import MODELS
 
     published = {model.name for model in MODELS if model.has_poses}
-    assert set(get_args(ModelName)) == published | {"auto", "classical", "tiny"}
+    assert set(get_args(ModelName)) == published | {"auto", "classical", "tiny", "tiny-gaussians"}
 
 
 # What is wrong --------------------------------------------------------------------------------------------

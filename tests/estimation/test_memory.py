@@ -115,3 +115,14 @@ def test_the_largest_model_keeps_its_promises() -> None:
     assert high.allocated_bytes(120) <= 9.0e9
     assert high.card_bytes(240) <= 12 * 2**30
     assert wide.allocated_bytes(120) <= 6.5e9
+
+
+def test_gaussians_are_counted() -> None:
+    """The head's weights, and what the Gaussians of all frames take in the end: 38 numbers a pixel twice."""
+    plain, more = (
+        forward_memory("tiny-gaussians", SIZE, with_gaussians=with_gaussians)
+        for with_gaussians in (False, True)
+    )
+    assert more.weights_bytes > plain.weights_bytes
+    each_frame = (more.activation_bytes(64) - plain.activation_bytes(64)) / 64
+    assert each_frame > 2 * 37 * 4 * SIZE[0] * SIZE[1]

@@ -213,7 +213,8 @@ def test_auto_uses_what_is_here_and_says_so(
     write_folder(bare_machine / "weights" / "da3-small", few_arrays(), model="da3-small")
     build, built = building.build_da3, []
 
-    def tiny_instead(config: Any, model: str, notify: Any) -> DA3Estimator:
+    def tiny_instead(config: Any, model: str, notify: Any, gaussians: Any) -> DA3Estimator:
+        assert gaussians is None
         built.append(model)
         made = build(config.model_copy(update={"weights": "seeded:0"}), "tiny", notify)
         made.name = model

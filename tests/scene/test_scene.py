@@ -15,6 +15,8 @@ from da3stream.scene import (
     ChunkSizes,
     Frame,
     FrameBlock,
+    FrameGaussians,
+    Gaussians,
     KnownCameras,
     LoopCandidate,
     LoopClosure,
@@ -35,6 +37,8 @@ POSES = np.tile(np.eye(4), (2, 1, 1))
 CANDIDATE = LoopCandidate(later=9, earlier=2, similarity=0.5, threshold=0.4, support=3)
 
 SAMPLES: dict[str, Any] = {
+    "Gaussians": Gaussians.none(9),
+    "FrameGaussians": FrameGaussians.of([], 1),
     "LoopCandidate": CANDIDATE,
     "LoopClosure": LoopClosure(candidate=CANDIDATE, chunk=4, reason=None),
     "SubmapCameras": SubmapCameras(

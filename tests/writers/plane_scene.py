@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from da3stream.geometry.camera import pixel_rays, subsample_intrinsics
-from da3stream.scene import FrameBlock
+from da3stream.scene import FrameBlock, FrameGaussians, Gaussians
 from da3stream.source.base import OriginalImage
 from da3stream.writers.base import Writer
 
@@ -97,7 +97,24 @@ def plane_block(
         depth_intrinsics=np.tile(small, (len(index), 1, 1)),
         full_depth=np.array(full_depth, dtype=np.float32).reshape(-1, HEIGHT, WIDTH) if full else None,
         full_confidence=np.ones((len(index), HEIGHT, WIDTH), dtype=np.float32) if full else None,
+        gaussians=FrameGaussians.of(
+            [plane_gaussians(i, d, small) for i, d in zip(index, depth, strict=True)], 1
+        ),
     )
+
+
+def plane_gaussians(frame: int, depth: np.ndarray, intrinsics: np.ndarray) -> Gaussians:
+    """One for every third depth pixel of a frame, in its camera: random sizes, axes, colours, opacities."""
+    random = np.random.default_rng(frame)
+    points = (pixel_rays(intrinsics, *depth.shape) * depth[..., None]).reshape(-1, 3)[::3]
+    count = len(points)
+    return Gaussians(
+        means=points.astype(np.float32),
+        log_scales=random.normal(-4, 0.5, (count, 3)),
+        rotations_wxyz=Rotation.random(count, rng=random).as_quat(),
+        harmonics=random.normal(size=(count, 3, 1)),
+        opacity_logits=random.normal(size=count),
+    ).compact()
 
 
 def blocks_of(frames: int, size: int = 10, **options: Any) -> list[FrameBlock]:
@@ -111,7 +128,7 @@ def blocks_of(frames: int, size: int = 10, **options: Any) -> list[FrameBlock]:
 def without_frames(block: FrameBlock) -> FrameBlock:
     """A block of no frames."""
     arrays = {name: getattr(block, name)[:0] for name in _ARRAYS if getattr(block, name) is not None}
-    return replace(block, names=(), **arrays)
+    return replace(block, names=(), gaussians=block.gaussians.after(len(block)), **arrays)
 
 
 _ARRAYS = (

@@ -40,6 +40,8 @@ FILES = {
     "rerun": ("rerun/capture.rrd",),
     "mcap": ("mcap/capture.mcap",),
     "ros2bag": ("ros2bag/metadata.yaml", "ros2bag/ros2bag.mcap"),
+    "gs_ply": ("gs_ply/gaussians.ply",),
+    "mesh": ("mesh/mesh.ply",),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
     "ply_chunks": ("chunks/000000.ply", "chunks/000001.ply"),
     "glb": ("scene.glb",),
@@ -142,7 +144,7 @@ def test_a_run_of_no_frames_gives_valid_empty_files(make_context, outputs, origi
     assert (outputs.root / "trajectory_tum.txt").read_bytes() == b""
     assert (outputs.root / "trajectory_kitti.txt").read_bytes() == b""
     assert json.loads((outputs.root / "cameras.json").read_text())["frames"] == []
-    for path in ("camera_poses.ply", "pcd/combined_pcd.ply"):
+    for path in ("camera_poses.ply", "pcd/combined_pcd.ply", "gs_ply/gaussians.ply", "mesh/mesh.ply"):
         assert len(PlyData.read(outputs.root / path)["vertex"]) == 0
     import pycolmap
 
@@ -171,7 +173,7 @@ class OutputsThatFail(FolderOutputs):
         return super()._pending()
 
 
-@pytest.mark.parametrize("allowed", range(12))
+@pytest.mark.parametrize("allowed", range(14))
 def test_if_one_cannot_begin_nothing_is_left(make_context, tmp_path, allowed):
     (tmp_path / "pending").mkdir()
     outputs = OutputsThatFail(tmp_path / "root", tmp_path / "pending")
@@ -190,7 +192,7 @@ def test_names_are_taken_once_and_in_order(make_context):
 
 
 def test_an_unknown_name_is_an_error_before_anything_begins(make_context, outputs):
-    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, .*, results"):
+    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, .*results"):
         create_writers(["poses", "obj"], make_context())
     assert outputs.begun == 0
 
@@ -239,7 +241,7 @@ def test_memory_does_not_grow_with_the_length(make_context, frames):
     """After the first fifth, the peak of Python's and numpy's memory grows by poses and names alone."""
     for writer in create_writers(ALL, make_context(frames=20)):
         write(writer, blocks_of(20, full=True))  # what the libraries hold once they are loaded
-    context = make_context(frames=frames, originals=FakeOriginals(), max_points=5000)
+    context = make_context(frames=frames, originals=FakeOriginals(), max_points=5000, mesh_voxel=0.5)
     thinned = make_context(frames=frames, max_points=5000, voxel_size=0.05)
     light = [name for name in ALL if name != "results"]
     writers = [*create_writers(light, context), *create_writers(["pcd"], thinned)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from da3stream.config import EstimationConfig
 from da3stream.errors import ConfigError
-from da3stream.estimation.base import GeometryEstimator
+from da3stream.estimation.base import GaussianOptions, GeometryEstimator
 from da3stream.estimation.da3.device import choose_device, keep_within, memory_budget
 from da3stream.estimation.da3.estimator import DA3Estimator
 from da3stream.estimation.da3.loading import load_network
@@ -20,16 +20,23 @@ from da3stream.transformer.execution import trunk_dtype_for
 from da3stream.transformer.seeded_weights import seed_of
 
 
-def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None]) -> DA3Estimator:
+def build_da3(
+    config: EstimationConfig,
+    model: str,
+    notify: Callable[[str], None],
+    gaussians: GaussianOptions | None = None,
+) -> DA3Estimator:
     """The estimator of a model, its network loaded on the device where it will run.
 
     Args:
         config: device, weights, pose head, reference view, attention and reuse of features.
         model: name of an any-view model, `auto` resolved.
         notify: takes the line about the licence.
+        gaussians: predict Gaussians, too; None: the head for them is not loaded.
 
     Raises:
-        ConfigError: a GPU is named that is not there, or the model has no poses.
+        ConfigError: a GPU is named that is not there, or the model has no poses, or no Gaussians though they
+            are wanted.
         WeightsError: the weights are not on this machine, damaged, or of another model.
         MissingDependencyError: xformers is asked for and not installed, or has no kernel for the device.
     """
@@ -42,7 +49,7 @@ def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None
         weights=config.weights,
         device=device,
         with_rays=config.pose_head == "ray",
-        with_gaussians=False,
+        with_gaussians=gaussians is not None,
         notify=notify,
     )
     network.execution = replace(network.execution, attention=attention)
@@ -54,6 +61,7 @@ def build_da3(config: EstimationConfig, model: str, notify: Callable[[str], None
         reuse_features=config.reuse_features,
         budget_bytes=budget_bytes,
         runs_beside=config.metric,
+        gaussians=gaussians,
         name=model,
         weights=_identity(model, config.weights),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from da3stream.errors import ConfigError
@@ -108,6 +108,7 @@ _TINY = ModelConfig(
     head_channels=(8, 16, 32, 32),
     camera_encoder_heads=4,
 )
+_TINY_GAUSSIANS = replace(_TINY, name="tiny-gaussians", head_features=32, has_gaussians=True)
 
 
 def _single_view(name: str) -> ModelConfig:
@@ -127,9 +128,13 @@ _NESTED = NestedModelConfig(name="da3nested-giant-large", any_view=_GIANT, metri
 
 PRESETS: dict[str, ModelConfig | NestedModelConfig] = {
     model.name: model
-    for model in (_SMALL, _BASE, _LARGE, _GIANT, _METRIC, _single_view("da3mono-large"), _NESTED, _TINY)
+    for model in (
+        *(_SMALL, _BASE, _LARGE, _GIANT, _METRIC, _single_view("da3mono-large"), _NESTED),
+        *(_TINY, _TINY_GAUSSIANS),
+    )
 }
-"""The published models by name, and `tiny`, a model for tests that has no published weights."""
+"""The published models by name, and two models for tests that have no published weights: `tiny`, and
+`tiny-gaussians` with the head for Gaussians."""
 
 
 def preset(name: str) -> ModelConfig | NestedModelConfig:
@@ -137,3 +142,9 @@ def preset(name: str) -> ModelConfig | NestedModelConfig:
     if name not in PRESETS:
         raise ConfigError("there is no such DA3 model", got=repr(name), expected=" or ".join(PRESETS))
     return PRESETS[name]
+
+
+def predicts_gaussians(name: str) -> bool:
+    """Whether the model of this name has the head for Gaussians; False if there is no such model."""
+    model = PRESETS.get(name)
+    return (model.any_view if isinstance(model, NestedModelConfig) else model or _TINY).has_gaussians

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from da3stream.errors import ConfigError, DeviceMemoryError, EstimationError
-from da3stream.estimation.base import DevicePlan
+from da3stream.estimation.base import DevicePlan, GaussianOptions
 from da3stream.estimation.da3.any_view_network import AnyViewNetwork
 from da3stream.estimation.da3.back_off import with_back_off
 from da3stream.estimation.da3.conditioning import normalise_extrinsics
 from da3stream.estimation.da3.config import NestedModelConfig
 from da3stream.estimation.da3.feature_cache import FeatureCache, frame_keys
+from da3stream.estimation.da3.gaussian_choice import frame_gaussians
 from da3stream.estimation.da3.metric_scale import VIEWS_AT_A_TIME
 from da3stream.estimation.da3.nested_network import NestedNetwork
 from da3stream.estimation.da3.network import Network
@@ -33,7 +34,7 @@ from da3stream.estimation.da3.raw_geometry import (
 )
 from da3stream.estimation.da3.sky import is_ground
 from da3stream.estimation.memory import forward_memory, plan_forward
-from da3stream.scene import KnownCameras, Prediction
+from da3stream.scene import FrameGaussians, Gaussians, KnownCameras, Prediction
 from da3stream.transformer.execution import Execution, trunk_dtype_for
 
 LOWEST_CONFIDENCE = 1.0
@@ -44,6 +45,16 @@ PSEUDO_RANDOM = "the weights are pseudo-random, so the geometry means nothing"
 
 PerView = Callable[[Tensor], dict[str, Tensor]]
 """(N, 3, H, W) normalised images -> what the network makes of each by itself, N rows each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Heard:
+    """What came of one forward pass."""
+
+    geometry: RawGeometry
+    descriptors: NDArray[np.float32]
+    """(N, C)."""
+    gaussians: FrameGaussians | None
 
 
 class DA3Estimator:
@@ -64,6 +75,7 @@ class DA3Estimator:
         reuse_features: bool = False,
         budget_bytes: int | None = None,
         runs_beside: str | None = None,
+        gaussians: GaussianOptions | None = None,
         name: str,
         weights: Mapping[str, Any] | None = None,
     ) -> None:
@@ -80,12 +92,14 @@ class DA3Estimator:
                 (`FeatureCache`).
             budget_bytes: what the process may take on the device; None: no limit.
             runs_beside: name of a single-view model that runs on the same device, a few views at a time.
+            gaussians: predict Gaussians, too, with a network that has its head for them.
             name: of the model.
             weights: identity of the weights, for the manifest of a run. A "seed" in it says that they are
                 pseudo-random, and every prediction warns of it.
 
         Raises:
-            ConfigError: the network sees single views only, and so has no poses.
+            ConfigError: the network sees single views only, and so has no poses, or it has no head for
+                Gaussians though they are wanted.
         """
         if not isinstance(network, AnyViewNetwork | NestedNetwork):
             raise ConfigError(
@@ -94,7 +108,11 @@ class DA3Estimator:
             )
         config = network.config
         any_view = config.any_view if isinstance(config, NestedModelConfig) else config
+        if gaussians is not None and not any_view.has_gaussians:
+            raise ConfigError(f"{name} predicts no Gaussians", expected="da3-giant or da3nested-giant-large")
         self.name, self.weights = name, weights
+        self.predicts_gaussians = gaussians is not None
+        self._gaussians = gaussians
         self.is_metric = isinstance(network, NestedNetwork)
         self._network, self._device = network, torch.device(device)
         self._pose_head, self._reference_view = pose_head, reference_view
@@ -122,6 +140,7 @@ class DA3Estimator:
             trunk_dtype=trunk_dtype_for(self._device),
             first=first,
             with_rays=self._pose_head == "ray",
+            with_gaussians=self._gaussians is not None,
             reuses_features=self._cache is not None,
             beside_bytes=beside_bytes + self._metric_bytes(image_size, first),
         )
@@ -178,12 +197,12 @@ class DA3Estimator:
         _check_lengths(len(images), indices, known)
         per_view = None if self._cache is None else partial(self._cache.features, frame_keys(images, indices))
         frames, height, width, _ = images.shape
-        (said, descriptors), memory_warnings = with_back_off(
-            lambda: self._run(images, known, per_view),
+        heard, memory_warnings = with_back_off(
+            lambda: self._run(images, indices, known, per_view),
             self._network,
             work=f"{frames} frames of {width} x {height} pixels",
         )
-        said = with_usable_depth(_with_known(with_proper_cameras(said), known))
+        said = heard.geometry
         return Prediction(
             depth=said.depth,
             confidence=said.confidence,
@@ -191,15 +210,20 @@ class DA3Estimator:
             intrinsics=said.intrinsics,
             is_metric=self.is_metric and known.cam_from_world is None,
             sky=said.sky,
-            descriptors=descriptors,
+            descriptors=heard.descriptors,
+            gaussians=heard.gaussians,
             warnings=(*self._warnings, *memory_warnings, *said.warnings),
         )
 
     @torch.inference_mode()
     def _run(
-        self, images: NDArray[np.uint8], known: KnownCameras, per_view: PerView | None
-    ) -> tuple[RawGeometry, NDArray[np.float32]]:
-        """What the network says, and (N, C) descriptors, zero where it says nothing."""
+        self,
+        images: NDArray[np.uint8],
+        indices: NDArray[Any],
+        known: KnownCameras,
+        per_view: PerView | None,
+    ) -> _Heard:
+        """What the network says, made usable. Where it says nothing, nothing is known."""
         pixels = to_network_input(images, self._device)
         warnings: tuple[str, ...] = ()
         for use_rays in (True, False) if self._pose_head == "ray" else (False,):
@@ -211,16 +235,41 @@ class DA3Estimator:
                 # The input was checked, so it is the predicted geometry that broke a fit.
                 warnings = (NO_CAMERA_FROM_RAYS,) if use_rays else (NO_GEOMETRY,)
                 continue
-            return _raw_geometry(result, warnings), self._descriptors(result)
-        silence = np.zeros((len(images), self._descriptor_width), np.float32)
-        return nothing_known(*images.shape[:3], *warnings), silence
+            said = _usable(_raw_geometry(result, warnings), known)
+            return _Heard(
+                geometry=said,
+                descriptors=self._descriptors(result),
+                gaussians=self._frame_gaussians(result, said, indices, known),
+            )
+        nothing = None
+        if self._gaussians is not None:
+            none = Gaussians.none(self._gaussians.coefficients)
+            nothing = FrameGaussians(counts=np.zeros(len(images), np.int64), gaussians=none)
+        return _Heard(
+            geometry=_usable(nothing_known(*images.shape[:3], *warnings), known),
+            descriptors=np.zeros((len(images), self._descriptor_width), np.float32),
+            gaussians=nothing,
+        )
+
+    def _frame_gaussians(
+        self, result: Mapping[str, Tensor], said: RawGeometry, indices: NDArray[Any], known: KnownCameras
+    ) -> FrameGaussians | None:
+        if self._gaussians is None:
+            return None
+        given = self._conditioning(known)
+        return frame_gaussians(result, said, indices, self._gaussians, None if given is None else given[0])
+
+    def _conditioning(self, known: KnownCameras) -> Tensor | None:
+        """(1, N, 4, 4) or (1, N, 3, 4) known poses as the network takes them; None unless all is known."""
+        if known.cam_from_world is None or known.intrinsics is None:
+            return None
+        return self._tensor(normalise_extrinsics(known.cam_from_world))
 
     def _forward(
         self, pixels: Tensor, known: KnownCameras, use_rays: bool, per_view: PerView | None
     ) -> Mapping[str, Tensor]:
-        extrinsics = intrinsics = None
-        if known.cam_from_world is not None and known.intrinsics is not None:
-            extrinsics = self._tensor(normalise_extrinsics(known.cam_from_world))
+        extrinsics, intrinsics = self._conditioning(known), None
+        if extrinsics is not None and known.intrinsics is not None:
             intrinsics = self._tensor(known.intrinsics)
         result: Mapping[str, Tensor] = self._network(
             pixels,
@@ -228,6 +277,7 @@ class DA3Estimator:
             intrinsics,
             ref_view_strategy=self._reference_view,
             use_ray_pose=use_rays,
+            infer_gs=self._gaussians is not None,
             export_feat_layers=(self._last_layer,),
             per_view=None if per_view is None else per_view(pixels[0]),
         )
@@ -267,6 +317,11 @@ def _sky(sky: Tensor) -> NDArray[np.bool_]:
     """(N, H, W) whether there is sky, of the network's sky activation or of a mask."""
     mask = sky if sky.dtype == torch.bool else ~is_ground(sky)
     return np.asarray(mask.cpu().numpy(), dtype=np.bool_)
+
+
+def _usable(said: RawGeometry, known: KnownCameras) -> RawGeometry:
+    """What the pipeline may rely on."""
+    return with_usable_depth(_with_known(with_proper_cameras(said), known))
 
 
 def _with_known(said: RawGeometry, known: KnownCameras) -> RawGeometry:

@@ -106,6 +106,11 @@ class MetricScaledEstimator:
         return replace(scaled, warnings=(*prediction.warnings, *warnings))
 
     @property
+    def predicts_gaussians(self) -> bool:
+        """See `GeometryEstimator`: whether the wrapped estimator does."""
+        return getattr(self._estimator, "predicts_gaussians", False)
+
+    @property
     def execution(self) -> Mapping[str, int] | None:
         """See `PlansMemory`: that of the wrapped estimator."""
         return getattr(self._estimator, "execution", None)
@@ -188,11 +193,12 @@ def _without_sky(prediction: Prediction, seen_sky: NDArray[np.float32]) -> Predi
 
 
 def _scaled(prediction: Prediction, metres_per_unit: float) -> Prediction:
-    cameras = prediction.cam_from_submap.copy()
+    cameras, said = prediction.cam_from_submap.copy(), prediction.gaussians
     cameras[:, :, 3] *= metres_per_unit
     return replace(
         prediction,
         depth=prediction.depth * np.float32(metres_per_unit),
         cam_from_submap=cameras,
+        gaussians=None if said is None else said.scaled(np.full(len(cameras), metres_per_unit)),
         is_metric=True,
     )

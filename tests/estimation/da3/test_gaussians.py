@@ -1,8 +1,7 @@
-"""Gaussians in the world, rotated colours, and the table for a PLY file."""
+"""Gaussians in the world and rotated colours."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from da3stream.estimation.da3.gaussian_table import gaussian_table
-from da3stream.estimation.da3.gaussians import Gaussians, gaussians_from_raw, trajectory_scale
+from da3stream.estimation.da3.gaussians import gaussians_from_raw, trajectory_scale
 from da3stream.estimation.da3.spherical_harmonics import rotate_harmonics
-from tests.estimation.da3.golden import FOLDER, load, load_meta, relative_error
+from tests.estimation.da3.golden import FOLDER, load, relative_error
 
 LAW = settings(max_examples=40, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -172,92 +170,3 @@ def test_published_rotation_of_colours() -> None:
     golden = load(FOLDER / "gs_adapter_crop.npz")
     rotated = rotate_harmonics(golden["sh_in"], golden["sh_rot"])
     assert relative_error(rotated, golden["sh_out"]) < 1e-5
-
-
-def small_table_input(height: int = 64, width: int = 96) -> tuple[Gaussians, Tensor]:
-    """Three views of distinguishable Gaussians: the means are view, row and column."""
-    generator = torch.Generator().manual_seed(0)
-    view, row, column = torch.meshgrid(*map(torch.arange, (3, height, width)), indexing="ij")
-    shape = view.shape
-    gaussians = Gaussians(
-        means=torch.stack([view, row, column], dim=-1).float(),
-        scales=0.1 + torch.rand(*shape, 3, generator=generator),
-        rotations=torch.randn(*shape, 4, generator=generator),
-        harmonics=torch.randn(*shape, 3, 9, generator=generator),
-        opacities=torch.rand(shape, generator=generator).clamp(0.01, 0.99),
-    )
-    return gaussians, 1 + torch.rand(shape, generator=generator)
-
-
-def test_the_table_drops_border_and_far_pixels_and_keeps_the_order() -> None:
-    gaussians, depth = small_table_input()
-    values = gaussian_table(gaussians, depth, every=2).values
-    means = values[:, :3]
-    near = depth <= torch.quantile(depth.flatten(1), 0.9, dim=1)[:, None, None]
-    expected = torch.tensor(
-        [[v, r, c] for v in (0, 2) for r in range(2, 62) for c in range(3, 93) if near[v, r, c]]
-    )
-    assert torch.equal(means, expected.float())
-
-
-def test_every_column_holds_what_its_name_says() -> None:
-    gaussians, depth = small_table_input(8, 8)
-    table = gaussian_table(gaussians, depth, near_share=1.0, drop_border=False, all_harmonics=True)
-    column = dict(zip(table.columns, table.values.T, strict=True))
-    assert len(column) == 41
-    assert table.values.dtype == torch.float32
-    torch.testing.assert_close(column["scale_1"].exp(), gaussians.scales[..., 1].flatten())
-    torch.testing.assert_close(column["opacity"].sigmoid(), gaussians.opacities.flatten())
-    assert torch.equal(column["f_dc_2"], gaussians.harmonics[..., 2, 0].flatten())
-    assert torch.equal(column["f_rest_9"], gaussians.harmonics[..., 1, 2].flatten())
-    assert torch.equal(column["rot_3"], gaussians.rotations[..., 3].flatten())
-    assert not column["nx"].any()
-
-
-def test_every_number_of_the_table_is_finite() -> None:
-    gaussians, depth = small_table_input(8, 8)
-    gaussians.scales[0, 1, 2] *= -1
-    gaussians.scales[1, 1, 2, 0] = 0
-    gaussians.opacities[2, :4], gaussians.opacities[2, 4:] = 0.0, 1.0
-    values = gaussian_table(gaussians, depth, near_share=1.0, drop_border=False).values
-    assert len(values) == 3 * 8 * 8 - 2
-    assert values.isfinite().all()
-
-
-def test_the_normalised_table_has_its_median_at_the_origin() -> None:
-    gaussians, depth = small_table_input()
-    plain, moved = (gaussian_table(gaussians, depth, normalise=normalise) for normalise in (False, True))
-    means, moved_means = plain.values[:, :3], moved.values[:, :3]
-    assert torch.equal(moved_means.median(dim=0).values, torch.zeros(3))
-    assert 0.9 < moved_means.abs().max() < 1.2
-    extent = (means[-1] - means[0]) / (moved_means[-1] - moved_means[0])
-    torch.testing.assert_close(extent, extent[:1].expand(3), rtol=1e-4, atol=0)
-    log_scale = plain.columns.index("scale_0")
-    shrunk = plain.values[:, log_scale] - moved.values[:, log_scale]
-    torch.testing.assert_close(shrunk, extent[0].log().expand_as(shrunk), rtol=1e-4, atol=0)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("case", ["export", "every2", "fullsh"])
-def test_published_table(shared: Path, case: str) -> None:
-    path = shared / "da3" / "fixtures" / "gs_ply.npz"
-    golden, meta = load(path), load_meta(path)[case]
-    shape = golden["depth"].shape
-    gaussians = Gaussians(
-        **{field.name: golden[field.name].unflatten(0, shape) for field in fields(Gaussians)}
-    )
-    arguments = meta["args"]
-    table = gaussian_table(
-        gaussians,
-        golden["depth"],
-        every=arguments["gs_views_interval"],
-        near_share=arguments["prune_by_depth_percent"],
-        drop_border=arguments["prune_border_gs"],
-        all_harmonics=not arguments["save_sh_dc_only"],
-        normalise=arguments["shift_and_scale"],
-    )
-    assert list(table.columns) == meta["fields"]
-    assert len(table.values) == meta["count"]
-    torch.testing.assert_close(
-        table.values[:: meta["row_stride"]], golden[f"ply.{case}"], rtol=1e-6, atol=1e-7
-    )
