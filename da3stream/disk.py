@@ -20,6 +20,11 @@ RESULT_BYTES = 504 * 280 * 11
 """Of results_output/: image, depth and confidence of a frame at 504x280."""
 IMAGE_BYTES = 700_000
 """An image of colmap/: a JPEG of two megapixels."""
+MATCHED_IMAGE_BYTES = 450_000
+"""Of an image with tracks: features and matches in the database (measured: 320,000 to 332,000), its key
+points in the model, and a copy of these while it is made."""
+MATCHED_TEXT_BYTES = 110_000
+"""The same model as text."""
 POINT_BYTES, POINTS_PER_FRAME = 15, 10_000
 """Of pcd/: a point; points of a frame at 504x280 whose least confident 40 percent are left out."""
 FIXED_BYTES = 10_000_000
@@ -88,7 +93,14 @@ class DiskBudget:
         points = min(config.max_points, int(frames * POINTS_PER_FRAME * pixels)) if "pcd" in names else 0
         images = min(config.colmap_images, frames) if "colmap" in names else 0
         results = int(frames * RESULT_BYTES * pixels) if "results" in names else 0
-        return points * POINT_BYTES + images * IMAGE_BYTES + results + FIXED_BYTES
+        return points * POINT_BYTES + images * self._image_bytes() + results + FIXED_BYTES
+
+    def _image_bytes(self) -> int:
+        """What an image of colmap/ takes, with its part of the model and the database."""
+        if self._config.colmap_points == "dense":
+            return IMAGE_BYTES
+        text = MATCHED_TEXT_BYTES if self._config.colmap_format != "binary" else 0
+        return IMAGE_BYTES + MATCHED_IMAGE_BYTES + text
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""
