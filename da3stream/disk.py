@@ -38,6 +38,11 @@ FRAME_BYTES = {
 files; points and the images of nerfstudio/ come on top. mesh: 40,000 faces with half as many vertices."""
 IMAGE_BYTES = 700_000
 """An image of colmap/ and nerfstudio/: a JPEG of two megapixels."""
+MATCHED_IMAGE_BYTES = 450_000
+"""Of an image with tracks: features and matches in the database (measured: 320,000 to 332,000), its key
+points in the model, and a copy of these while it is made."""
+MATCHED_TEXT_BYTES = 110_000
+"""The same model as text."""
 GAUSSIAN_BYTES = {0: 34, 2: 82}
 """A stored Gaussian, by the degree of its colours."""
 GAUSSIAN_PLY_BYTES = {0: 68, 2: 164}
@@ -126,6 +131,7 @@ class DiskBudget:
             + recorded
             + seen * POINT_BYTES * len({"pcd", "ply_chunks"} & set(names))
             + images * IMAGE_BYTES * len({"colmap", "nerfstudio"} & set(names))
+            + images * self._matches_bytes() * ("colmap" in names)
             + FIXED_BYTES * (1 + ("glb" in names))
         )
 
@@ -144,6 +150,12 @@ class DiskBudget:
         later = most * log(stop / full) if stop > full > 0 else 0.0
         later = most * (1 + log(stop)) if full == 0 else later
         return int(((full - start) * each + later) * GAUSSIAN_BYTES[config.gaussian_degree])
+
+    def _matches_bytes(self) -> int:
+        """What an image of colmap/ takes in the model and the database."""
+        if self._config.colmap_points == "dense":
+            return 0
+        return MATCHED_IMAGE_BYTES + (MATCHED_TEXT_BYTES if self._config.colmap_format != "binary" else 0)
 
     def _require(self, needed: int, what: str, again: str | None = None) -> None:
         """`again`: the command that is to be repeated, if it is not `resume`."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 MAX_FEATURES = 1000
 CONTRAST_THRESHOLD = 0.01
+RATIO = 0.8
+"""A match must be this much closer than the second-best candidate."""
 REMEMBERED_IMAGES = 256
 """Their features take at most 34 MB. An estimator is up to two chunks ahead of who describes places."""
 
@@ -43,7 +45,7 @@ def extract_features(image: NDArray[np.uint8]) -> Features:
     key = (hashlib.blake2b(pixels.data, digest_size=16).digest(), pixels.shape)
     features = _recent.get(key)
     if features is None:
-        features = _extract(pixels)
+        features = detect_features(pixels, MAX_FEATURES)
         with _recent_lock:
             _recent[key] = features
             while len(_recent) > REMEMBERED_IMAGES:
@@ -51,10 +53,9 @@ def extract_features(image: NDArray[np.uint8]) -> Features:
     return features
 
 
-def _extract(image: NDArray[np.uint8]) -> Features:
-    sift = cv2.SIFT.create(
-        nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
-    )
+def detect_features(image: NDArray[np.uint8], count: int) -> Features:
+    """The strongest features of an (H, W, 3) RGB image, at most about `count` of them."""
+    sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True)
     keypoints, sift_descriptors = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     if not keypoints:
         return Features(points=np.zeros((0, 2), np.float32), descriptors=np.zeros((0, 128), np.uint8))
@@ -65,3 +66,32 @@ def _extract(image: NDArray[np.uint8]) -> Features:
 def _root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
     total = np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
     return np.clip(np.rint(512.0 * np.sqrt(descriptors / total)), 0, 255).astype(np.uint8)
+
+
+def match_features(first: Features, second: Features) -> NDArray[np.int32]:
+    """(M, 2) rows of `first` and `second` that are each other's nearest neighbours and pass the ratio test.
+
+    All distances are exact integers, so the result does not depend on how the matrix product is summed.
+    """
+    if len(first.points) < 2 or len(second.points) < 2:
+        return np.zeros((0, 2), np.int32)
+    distances = _squared_distances(first.descriptors, second.descriptors)
+    rows = np.arange(len(distances))
+    nearest = distances.argmin(axis=1)
+    nearest_distance = distances[rows, nearest]
+    mutual = distances.argmin(axis=0)[nearest] == rows
+    distances[rows, nearest] = np.inf
+    distinct = nearest_distance < RATIO**2 * distances.min(axis=1)
+    kept = np.flatnonzero(mutual & distinct)
+    return np.stack([kept, nearest[kept]], axis=1).astype(np.int32)
+
+
+def _squared_distances(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(K, L) squared Euclidean distances of (K, 128) and (L, 128) descriptors."""
+    a, b = first.astype(np.float32), second.astype(np.float32)
+    # OpenCV's product is single-threaded: at this size the threads of a BLAS cost several times what they
+    # save.
+    distances: NDArray[np.float32] = cv2.gemm(a, b, -2.0, None, 0.0, flags=cv2.GEMM_2_T)
+    distances += np.square(a).sum(axis=1)[:, None]
+    distances += np.square(b).sum(axis=1)
+    return distances

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +82,21 @@ def block_of(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenOutputs:
+    """What came of the outputs."""
+
+    reports: Mapping[str, Mapping[str, Any]]
+    """Format -> figures about it, in plain JSON values; empty for most."""
+    warnings: tuple[str, ...]
+    """What went wrong without ending the run."""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The reports that say something."""
+        return {name: dict(report) for name, report in self.reports.items() if report}
+
+
 def write_outputs(
     run: Run,
     placed: PlacedMap,
@@ -88,7 +105,7 @@ def write_outputs(
     *,
     source: FrameSource | None,
     progress: ProgressCallback,
-) -> None:
+) -> WrittenOutputs:
     """Stream all finished frames through the writers of these formats. Nothing appears until all is there."""
     trajectory = run.trajectory()
     context = WriterContext(
@@ -101,6 +118,7 @@ def write_outputs(
         positions_before=placed.chain_centres(),
         loops=tuple(run.loops.values()),
         loops_used=placed.loops_used(),
+        say=lambda line: progress(Progress(stage="outputs", message=line)),
     )
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)
@@ -115,6 +133,18 @@ def write_outputs(
             for writer in writers:
                 writer.abort()
             raise
+    written = WrittenOutputs(
+        reports={name: writer.report for name, writer in zip(_distinct(names), writers, strict=True)},
+        warnings=tuple(warning for writer in writers for warning in writer.warnings),
+    )
+    for warning in written.warnings:
+        progress(Progress(stage="outputs", message=warning))
+    return written
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The formats in the order of their writers."""
+    return list(dict.fromkeys(names))
 
 
 def _cleaned(

@@ -119,11 +119,12 @@ def export(
         DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
         source = _reopen(run, config)
         watching = progress or ignore_progress
-        write_outputs(
+        written = write_outputs(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
         )
         formats = dict.fromkeys((*formats_of(run, config), *names))
-        run.write_manifest(status="finished", formats=list(formats))
+        figures = {**run.manifest.get("outputs", {}), **written.figures}
+        run.write_manifest(status="finished", formats=list(formats), outputs=figures)
         return run.root
     finally:
         run.close()
@@ -172,8 +173,11 @@ def align(
         if alignment is not None:
             placed.align(alignment)
         run.put_trajectory(trajectory_of(run, placed))
-        write_outputs(run, placed, names, config, source=source, progress=progress or ignore_progress)
-        run.write_manifest(status="finished", formats=list(names), is_metric=placed.is_metric)
+        watching = progress or ignore_progress
+        written = write_outputs(run, placed, names, config, source=source, progress=watching)
+        run.write_manifest(
+            status="finished", formats=list(names), outputs=written.figures, is_metric=placed.is_metric
+        )
         return alignment
     finally:
         run.close()

@@ -183,7 +183,7 @@ class Session:
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
             names = formats_of(self.run, self.config)
-            write_outputs(
+            written = write_outputs(
                 self.run, self._placed, names, self.config, source=self.source, progress=self._progress
             )
         self.run.write_manifest(
@@ -196,7 +196,8 @@ class Session:
             optimisation=self._placed.summary(),
             measured=self._times.summary(),
             is_metric=self._placed.is_metric,
-            warnings=warnings_of(self.run),
+            outputs=written.figures,
+            warnings=[*warnings_of(self.run), *written.warnings],
         )
         self._keep_what_was_asked_for()
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))

@@ -368,6 +368,33 @@ class OutputConfig(_Section):
         ge=1,
         description="At most this many points in pcd/combined_pcd.ply, and in the files of chunks/ together.",
     )
+    colmap_points: Literal["tracks", "dense", "both"] = Field(
+        "tracks",
+        description="Points of the COLMAP model. tracks: those that are matched in at least three images, so "
+        "that COLMAP can adjust the model; takes about a second an image. dense: up to 100,000 points of the "
+        "depth without tracks, at no cost. both: these too. With tracks, the dense ones lie beside the model "
+        "in points3D.ply.",
+    )
+    colmap_format: Literal["binary", "text", "both"] = Field(
+        "binary",
+        description="Files of the COLMAP model. Readers take the binary ones if there are both.",
+    )
+    camera_model: Literal["PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "OPENCV"] = Field(
+        "PINHOLE",
+        description="Camera of the COLMAP model. Trainers of 3D Gaussians read the first two. The others "
+        "begin without distortion, which --refine ba finds.",
+    )
+    per_frame_cameras: bool = Field(
+        False,
+        description="Give every image of the COLMAP model a camera of its own; else all share one. For zoom "
+        "lenses and images of several sizes.",
+    )
+    refine: Literal["none", "ba"] = Field(
+        "none",
+        description="ba: adjust poses, points and cameras of the COLMAP model to its matches (bundle "
+        "adjustment). It is kept if the images fit better and the poses stay near; the other outputs do not "
+        "change.",
+    )
     confidence_percentile: float = Field(
         40.0,
         ge=0,
@@ -414,6 +441,15 @@ class OutputConfig(_Section):
         "smaller, the more go. Surfaces that are far away or were hardly seen go first, so it is for clouds "
         "of one object or room. It reads all depth once more. 0: keep them.",
     )
+
+    @model_validator(mode="after")
+    def _check_refinement(self) -> OutputConfig:
+        if self.refine == "ba" and self.colmap_points != "tracks":
+            raise ValueError(
+                "refine ba moves points with tracks only, the others would not fit any more; leave out "
+                f"colmap_points {self.colmap_points}"
+            )
+        return self
 
 
 class MeansConfig(_Section):

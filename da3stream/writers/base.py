@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,8 @@ class WriterContext:
     """Verified loops, accepted or not, in the order in which they were found."""
     loops_used: Mapping[int, bool] = field(default_factory=dict)
     """Chunk of each accepted loop -> whether the optimisation kept it (did not weight it down to nothing)."""
+    say: Callable[[str], None] = lambda line: None
+    """Is told how far a writer is that takes long."""
 
     @property
     def frames(self) -> int:
@@ -115,3 +117,13 @@ class Writer(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Remove what was begun."""
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Figures for run.json about what was written, in plain JSON values; complete after `finish`."""
+        return {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong without ending the run; complete after `finish`."""
+        return ()

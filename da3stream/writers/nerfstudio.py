@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.cloud import PointCloud
-from da3stream.writers.colmap_images import begin_images
+from da3stream.writers.colmap.images import begin_images
 from da3stream.writers.depth_png import MILLIMETRE, depth_steps, write_grey
 from da3stream.writers.image_choice import evenly_along_path
 from da3stream.writers.kept_depth import KeptDepth

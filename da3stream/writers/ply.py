@@ -87,3 +87,19 @@ def _text_rows(positions: NDArray[Any], colors: NDArray[np.uint8]) -> bytes:
         b"%.9g %.9g %.9g %d %d %d\n" % (*position, *color)
         for position, color in zip(positions.tolist(), colors.tolist(), strict=True)
     )
+
+
+def write_points_with_normals(stream: BinaryIO, positions: NDArray[Any], colors: NDArray[np.uint8]) -> None:
+    """A whole binary file of (K, 3) positions and (K, 3) colours with normals of zero.
+
+    Trainers of 3D Gaussians that look for points3D.ply read the properties nx, ny and nz, and make no use of
+    them (github.com/graphdeco-inria/gaussian-splatting, scene/dataset_readers.py).
+    """
+    vertex = np.dtype([("position", "<f4", 3), ("normal", "<f4", 3), ("color", "u1", 3)])
+    rows = np.zeros(len(positions), dtype=vertex)
+    rows["position"], rows["color"] = positions, colors
+    names = [*(f"float {axis}" for axis in ("x", "y", "z", "nx", "ny", "nz"))]
+    names += [f"uchar {channel}" for channel in ("red", "green", "blue")]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    lines += [*(f"property {name}" for name in names), "end_header"]
+    stream.write("\n".join(lines).encode() + b"\n" + rows.tobytes())

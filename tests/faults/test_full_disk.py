@@ -46,20 +46,20 @@ def test_files_of_the_store(tmp_path: Path) -> None:
         assert "--resume" in said[str(limit)]
 
 
-def test_the_colmap_library_is_not_believed(tmp_path: Path) -> None:
-    """It writes a model that is cut short without a word, and an error of the database is a RuntimeError."""
+def test_the_worker_of_the_colmap_folder_hands_its_error_on(tmp_path: Path) -> None:
     said = under_limits(tmp_path, "colmap", 120_000)
-    assert "colmap/sparse/0/points3D.bin could not be written; got 120000 of" in said["120000"]
+    assert "colmap/database.db could not be written" in said["120000"]
     assert "--resume" in said["120000"]
 
 
-def test_a_database_that_does_not_fit(tmp_path: Path) -> None:
+def test_the_colmap_library_is_not_believed(tmp_path: Path) -> None:
+    """It writes a model that is cut short without a word, and an error of the database is a RuntimeError."""
     script = (
         "import resource, sys, pathlib, numpy as np\n"
         "from da3stream.errors import StoreError\n"
         "from da3stream.geometry.camera import Camera\n"
-        "from da3stream.writers.cloud import PointCloud\n"
-        "from da3stream.writers.colmap_model import ModelImage, write_model\n"
+        "from da3stream.writers.colmap.model import ModelImage, build_model, open_database\n"
+        "from da3stream.writers.colmap.model import add_points, write_cameras_and_images, write_model\n"
         "from da3stream.writers.depth_vis import save_picture\n"
         "from da3stream.writers.npz import save_results\n"
         "folder = pathlib.Path(sys.argv[1])\n"
@@ -68,8 +68,16 @@ def test_a_database_that_does_not_fit(tmp_path: Path) -> None:
         "noise = np.random.default_rng(0).integers(0, 255, (99, 99, 3)).astype(np.uint8)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
         "arrays = {'image': noise, 'depth': np.ones((99, 99), np.float32)}\n"
+        "def database():\n"
+        "    with open_database(folder) as opened:\n"
+        "        write_cameras_and_images(opened, build_model([camera], images, 'PINHOLE'))\n"
+        "def model():\n"
+        "    made = build_model([camera], images, 'PINHOLE')\n"
+        "    add_points(made, np.ones((999, 3)), np.ones((999, 3), np.uint8))\n"
+        "    write_model(folder, made, 'binary')\n"
         "for action in (\n"
-        "    lambda: write_model(folder, camera, images, PointCloud.concatenate([])),\n"
+        "    model,\n"
+        "    database,\n"
         "    lambda: save_picture(folder / 'a.png', noise, arrays['depth'], None),\n"
         "    lambda: save_results(folder, [arrays], ['a'], with_images=True),\n"
         "):\n"
@@ -81,7 +89,8 @@ def test_a_database_that_does_not_fit(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    database, picture, arrays = done.stdout.splitlines()
+    model, database, picture, arrays = done.stdout.splitlines()
+    assert "colmap/sparse/0/points3D.bin could not be written; got 9000 of 50957 bytes" in model
     assert database.startswith("StoreError: colmap/database.db could not be written")
     assert "File too large" in picture
     assert "File too large" in arrays

@@ -26,9 +26,13 @@ def outputs(tmp_path: Path) -> FolderOutputs:
 
 @pytest.fixture
 def make_context(outputs: FolderOutputs) -> Callable[..., WriterContext]:
-    """Builds a context; keywords that it does not know are options of the output section."""
+    """Builds a context; keywords that it does not know are options of the output section.
+
+    Nothing is matched unless it is asked for: the images of most tests are none.
+    """
 
     def make(*, frames: int = 24, originals: HasOriginals | None = None, **options: Any) -> WriterContext:
+        options = {"colmap_points": "dense", **options}
         return WriterContext(
             outputs=outputs,
             config=OutputConfig(**options),

@@ -10,10 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pycolmap
+import pytest
+from plyfile import PlyData
 
 from da3stream.geometry.camera import pixel_rays, rescale_intrinsics
 from da3stream.source.base import OriginalImage
-from da3stream.writers.colmap import ColmapWriter
+from da3stream.writers.colmap import ColmapWriter, refinement, triangulation
+from da3stream.writers.colmap.worker_process import WorkerFailedError
 
 from .plane_scene import (
     HEIGHT,
@@ -21,6 +24,7 @@ from .plane_scene import (
     PLANE_NORMAL,
     PLANE_OFFSET,
     WIDTH,
+    blocks_of,
     plane_block,
     plane_depth,
     write,
@@ -59,6 +63,17 @@ def texture() -> np.ndarray:
     return cv2.normalize(sum(layers), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
+def write_folder(make_context, outputs, **options) -> Path:
+    """The folder of the rendered plane."""
+    names = tuple(f"{i:06d}.png" for i in BLOCK.source_index)
+    block = replace(BLOCK, names=names, original_size=np.tile(SIZE, (len(BLOCK), 1)))
+    context = make_context(frames=len(BLOCK), originals=RenderedOriginals(), **options)
+    writer = ColmapWriter(context)
+    write(writer, [block])
+    assert writer.warnings == ()
+    return outputs.root / "colmap"
+
+
 def triangulate(colmap: Path) -> pycolmap.Reconstruction:
     """The model with the points of SIFT matches; poses and camera stay as they are."""
     database, images = colmap / "database.db", colmap / "images"
@@ -67,21 +82,187 @@ def triangulate(colmap: Path) -> pycolmap.Reconstruction:
     options.sift.first_octave = 0
     pycolmap.extract_features(database, images, extraction_options=options, device=pycolmap.Device.cpu)
     pycolmap.match_exhaustive(database, device=pycolmap.Device.cpu)
-    model = pycolmap.Reconstruction(colmap / "sparse" / "0")
-    return pycolmap.triangulate_points(model, database, images, colmap / "triangulated")
+    return retriangulate(colmap)
+
+
+def retriangulate(colmap: Path) -> pycolmap.Reconstruction:
+    """What `colmap point_triangulator` makes of the folder."""
+    model, database = pycolmap.Reconstruction(colmap / "sparse" / "0"), colmap / "database.db"
+    return pycolmap.triangulate_points(model, database, colmap / "images", colmap / "triangulated")
+
+
+def centres(model: pycolmap.Reconstruction) -> np.ndarray:
+    return np.array([model.images[i].projection_center() for i in sorted(model.images)])
+
+
+def ate(model: pycolmap.Reconstruction) -> float:
+    """RMS distance of the cameras to the truth after the best similarity."""
+    truth = BLOCK.world_from_cam[:, :3, 3]
+    fit = pycolmap.estimate_sim3d(centres(model), truth)
+    moved = np.array([fit * centre for centre in centres(model)])
+    return float(np.sqrt(((moved - truth) ** 2).sum(axis=1).mean()))
+
+
+def assert_on_the_plane(model: pycolmap.Reconstruction) -> None:
+    error = np.array([point.xyz for point in model.points3D.values()]) @ PLANE_NORMAL - PLANE_OFFSET
+    assert np.median(np.abs(error)) < 0.015
+    assert abs(np.median(error)) < 0.003
 
 
 def test_colmap_triangulates_the_scene(make_context, outputs):
     """The images pass through no code of ours, so that poses, camera and pixel centres are all tested."""
-    names = tuple(f"{i:06d}.png" for i in BLOCK.source_index)
-    block = replace(BLOCK, names=names, original_size=np.tile(SIZE, (len(BLOCK), 1)))
-    write(ColmapWriter(make_context(frames=len(BLOCK), originals=RenderedOriginals())), [block])
-    model = triangulate(outputs.root / "colmap")
+    model = triangulate(write_folder(make_context, outputs))
     assert model.num_reg_images() == len(BLOCK)
     assert model.num_points3D() > 300
     assert model.compute_mean_track_length() > 3
-    points = np.array([point.xyz for point in model.points3D.values()])
-    error = points @ PLANE_NORMAL - PLANE_OFFSET
     assert model.compute_mean_reprojection_error() < 0.12
-    assert np.median(np.abs(error)) < 0.015
-    assert abs(np.median(error)) < 0.003
+    assert_on_the_plane(model)
+
+
+def test_our_tracks_lie_on_the_scene(make_context, outputs):
+    model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
+    assert model.num_points3D() > 300
+    assert model.compute_mean_track_length() >= 3
+    assert model.compute_mean_reprojection_error() < 0.2
+    assert_on_the_plane(model)
+
+
+def test_colmap_triangulates_from_our_matches(make_context, outputs):
+    """The database alone, without the points: the same as ours."""
+    colmap = write_folder(make_context, outputs, colmap_points="tracks")
+    ours, again = pycolmap.Reconstruction(colmap / "sparse" / "0"), retriangulate(colmap)
+    assert again.num_points3D() == ours.num_points3D()
+    assert again.compute_mean_track_length() == ours.compute_mean_track_length()
+
+
+def test_features_matches_and_model_agree(make_context, outputs):
+    colmap = write_folder(make_context, outputs, colmap_points="tracks")
+    model = pycolmap.Reconstruction(colmap / "sparse" / "0")
+    with pycolmap.Database.open(colmap / "database.db") as database:
+        assert database.num_verified_image_pairs() > len(BLOCK)
+        for image_id, image in model.images.items():
+            keypoints = database.read_keypoints(image_id)[:, :2]
+            assert database.num_descriptors_for_image(image_id) == len(keypoints)
+            assert np.array_equal(keypoints, np.array([point.xy for point in image.points2D]))
+
+
+def test_bundle_adjustment_keeps_the_truth(make_context, outputs):
+    model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
+    observations = model.compute_num_observations()
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    pycolmap.bundle_adjustment(model, options)
+    pycolmap.ObservationManager(model).filter_all_points3D(4.0, 1.5)
+    assert model.compute_num_observations() >= 0.9 * observations
+    assert model.compute_mean_reprojection_error() <= 1.0
+    assert ate(model) < 0.005
+
+
+def test_a_folder_is_the_same_when_made_twice(make_context, outputs):
+    files = [
+        [path.read_bytes() for path in sorted(colmap.rglob("*")) if path.is_file()]
+        for colmap in (write_folder(make_context, outputs, colmap_points="tracks"),)
+    ]
+    (outputs.root / "colmap").rename(outputs.root / "first")
+    colmap = write_folder(make_context, outputs, colmap_points="tracks")
+    files.append([path.read_bytes() for path in sorted(colmap.rglob("*")) if path.is_file()])
+    assert files[0] == files[1]
+
+
+def test_text_and_binary_hold_the_same(make_context, outputs):
+    sparse = write_folder(make_context, outputs, colmap_points="both", colmap_format="both") / "sparse" / "0"
+    binary, text = pycolmap.Reconstruction(), pycolmap.Reconstruction()
+    binary.read_binary(sparse)
+    text.read_text(sparse)
+    assert binary.num_points3D() == text.num_points3D() > 1000
+    assert binary.compute_num_observations() == text.compute_num_observations() > 1000
+    assert np.allclose(centres(binary), centres(text), atol=1e-12)
+
+
+def test_a_splatting_trainer_pairs_every_image(make_context, outputs):
+    """gsplat pairs the sorted listing of images/ with the sorted names of the model."""
+    colmap = write_folder(make_context, outputs, colmap_points="tracks")
+    model = pycolmap.Reconstruction(colmap / "sparse" / "0")
+    listed = sorted(path.name for path in (colmap / "images").iterdir())
+    assert listed == sorted(image.name for image in model.images.values())
+    assert {camera.model.name for camera in model.cameras.values()} == {"PINHOLE"}
+
+
+def test_the_dense_points_lie_beside_the_model(make_context, outputs):
+    """As trainers of 3D Gaussians read them: with plyfile, positions, colours and normals."""
+    colmap = write_folder(make_context, outputs, colmap_points="tracks")
+    vertex = PlyData.read(colmap / "sparse" / "0" / "points3D.ply")["vertex"]
+    points = np.stack([vertex["x"], vertex["y"], vertex["z"]], axis=1)
+    assert len(points) > 1000
+    assert np.abs(points @ PLANE_NORMAL - PLANE_OFFSET).max() < 1e-4
+    assert not np.any([vertex["nx"], vertex["ny"], vertex["nz"]])
+    assert vertex["red"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("window", [300, 4])
+def test_refinement_brings_wrong_poses_nearer_to_the_truth(make_context, outputs, monkeypatch, window):
+    model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
+    monkeypatch.setattr(refinement, "WINDOW", window)
+    rng = np.random.default_rng(3)
+    for frame in model.frames.values():
+        shifted = frame.rig_from_world.matrix()
+        shifted[:, 3] += rng.normal(size=3) * 0.01
+        frame.rig_from_world = pycolmap.Rigid3d(shifted)
+    (outputs.root / "scratch").mkdir()
+
+    def triangulated(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        return triangulation.triangulate(model, outputs.root / "colmap", outputs.root / "scratch")
+
+    wrong = triangulated(model)
+    error = ate(wrong)
+    refined, report = refinement.refine(wrong, dict.fromkeys(model.images, 6.0), triangulated)
+    assert report["kept"], report
+    assert ate(refined) < 0.5 * error
+    assert np.abs(centres(refined) - centres(wrong)).max() < 0.12, "it must stay where it was"
+
+
+def test_what_moves_too_far_is_not_kept(make_context, outputs):
+    model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
+    for frame in model.frames.values():
+        shifted = frame.rig_from_world.matrix()
+        shifted[:, 3] += 0.02 * np.sin(frame.frame_id)
+        frame.rig_from_world = pycolmap.Rigid3d(shifted)
+    nearby = dict.fromkeys(model.images, 0.01)
+    kept, report = refinement.refine(model, nearby, lambda each: each)
+    assert kept is model
+    assert "of the depth" in report["reason"]
+
+
+def test_refinement_is_told_in_the_report(make_context, outputs):
+    names = tuple(f"{i:06d}.png" for i in BLOCK.source_index)
+    block = replace(BLOCK, names=names, original_size=np.tile(SIZE, (len(BLOCK), 1)))
+    options = {"colmap_points": "tracks", "refine": "ba", "camera_model": "SIMPLE_RADIAL"}
+    writer = ColmapWriter(make_context(frames=len(BLOCK), originals=RenderedOriginals(), **options))
+    write(writer, [block])
+    error = writer.report["refinement"]["mean_reprojection_error_px"]
+    model = pycolmap.Reconstruction(outputs.root / "colmap" / "sparse" / "0")
+    assert writer.report["refinement"]["kept"]
+    assert error["after"] < error["before"]
+    assert model.compute_mean_reprojection_error() == pytest.approx(error["after"], abs=1e-3)
+    assert abs(model.cameras[1].params[3]) < 0.02, "the rendered camera has no distortion"
+    assert not (outputs.root / "colmap" / "sparse" / "0" / "points3D.ply").exists()
+
+
+def test_every_image_may_have_its_own_camera(make_context, outputs):
+    colmap = write_folder(make_context, outputs, colmap_points="tracks", per_frame_cameras=True)
+    model = pycolmap.Reconstruction(colmap / "sparse" / "0")
+    assert len(model.cameras) == len({image.camera_id for image in model.images.values()}) == len(BLOCK)
+    assert model.num_points3D() > 300
+
+
+def test_a_crash_of_the_library_costs_the_tracks_only(make_context, outputs, monkeypatch):
+    def crash(*_: object) -> None:
+        raise WorkerFailedError("its process crashed with SIGSEGV")
+
+    monkeypatch.setattr("da3stream.writers.colmap.writer.run_worker", crash)
+    writer = ColmapWriter(make_context(frames=24, colmap_points="tracks"))
+    write(writer, blocks_of(24))
+    assert "no tracks" in writer.warnings[0]
+    model = pycolmap.Reconstruction(outputs.root / "colmap" / "sparse" / "0")
+    assert model.num_reg_images() == 24
+    assert model.num_points3D() > 1000

@@ -1,0 +1,151 @@
+"""The worker process: `python -m da3stream.writers.colmap.worker FOLDER JOB`.
+
+It says on stdout, one JSON object a line, how far it is (`say`), and in the end what came of it: `report`,
+`error` (a known one, with its parts) or `failed`. It leaves as soon as its stdin ends, so it never outlives
+the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pycolmap
+
+from da3stream.errors import Da3StreamError
+from da3stream.geometry.rigid3 import invert
+from da3stream.writers.colmap.job import ColmapJob, load_job
+from da3stream.writers.colmap.matching import FeatureStore, View, match_images
+from da3stream.writers.colmap.model import (
+    add_points,
+    build_model,
+    open_database,
+    write_cameras_and_images,
+    write_model,
+)
+from da3stream.writers.colmap.refinement import refine
+from da3stream.writers.colmap.triangulation import triangulate
+
+_NEWS_EVERY = 50
+"""Images."""
+
+
+def main() -> None:
+    """Do the job in the folders named by the arguments."""
+    folder, scratch = map(Path, sys.argv[1:3])
+    _take_signals_back()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what native code prints
+
+    def reply(**message: Any) -> None:
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
+    try:
+        reply(report=work(folder, scratch, load_job(scratch), lambda line: reply(say=line)))
+    except Da3StreamError as error:
+        parts = {"what": error.what, "got": error.got, "expected": error.expected, "hint": error.hint}
+        reply(error={"type": type(error).__name__, **parts})
+    except (RuntimeError, ValueError, LookupError, ArithmeticError, cv2.error) as error:
+        reply(failed=" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _take_signals_back() -> None:
+    """Die of a crash at once, and leave Ctrl-C, which reaches the whole process group, to the parent.
+
+    pycolmap installs handlers that print a stack trace first. They were seen to deadlock there, which turns a
+    crash into a process that hangs.
+    """
+    for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def work(folder: Path, scratch: Path, job: ColmapJob, say: Any) -> dict[str, Any]:
+    """Make folder/database.db and folder/sparse/0 of folder/images; returns figures for the report.
+
+    Args:
+        folder: holds images/.
+        scratch: a folder for what is removed afterwards.
+        job: what to make.
+        say: is told how far it is.
+    """
+    model = build_model(job.cameras, job.images, job.camera_model)
+    with open_database(folder) as database:
+        write_cameras_and_images(database, model)
+        matched = _match(database, folder, model, job, say)
+    say(f"colmap: {matched} pairs of images match; triangulating")
+    model = triangulate(model, folder, scratch)
+    report = {"pairs": len(job.pairs), "pairs_matched": matched, **_figures(model)}
+    if job.refine:
+        say("colmap: adjusting")
+        depths = dict(enumerate(job.typical_depths, start=1))
+        model, report["refinement"] = refine(model, depths, lambda each: triangulate(each, folder, scratch))
+        report |= _figures(model)
+        with open_database(folder) as database:
+            for camera in model.cameras.values():
+                database.update_camera(camera)
+    if job.dense or not len(model.points3D):
+        add_points(model, job.points_in_world, job.colors)
+    write_model(folder, model, job.file_format)
+    return report
+
+
+def _match(database: Any, folder: Path, model: Any, job: ColmapJob, say: Any) -> int:
+    """Find features and match them image by image; returns the number of pairs that match."""
+    store = FeatureStore(database, folder / "images", model)
+    views = _views(job)
+    partners: dict[int, list[tuple[int, int]]] = {}
+    for first, second in sorted(job.pairs, key=lambda pair: (pair[1], pair[0])):
+        partners.setdefault(second, []).append((first, second))
+    matched = 0
+    for number in range(len(views)):
+        store.of(number + 1)
+        matched += match_images(database, store, views, partners.get(number, []))
+        if (number + 1) % _NEWS_EVERY == 0:
+            say(f"colmap: {number + 1}/{len(views)} images matched")
+    return matched
+
+
+def _views(job: ColmapJob) -> list[View]:
+    views = []
+    for image, depth in zip(job.images, job.typical_depths, strict=True):
+        camera = job.cameras[image.camera]
+        views.append(
+            View(
+                cam_from_world=invert(image.world_from_cam)[:3],
+                intrinsics=camera.matrix(),
+                longest_side=max(camera.width, camera.height),
+                typical_depth=depth,
+            )
+        )
+    return views
+
+
+def _figures(model: Any) -> dict[str, Any]:
+    """Of the points with tracks."""
+    return {
+        "images": model.num_reg_images(),
+        "points_with_tracks": model.num_points3D(),
+        "observations": model.compute_num_observations(),
+        "mean_track_length": round(model.compute_mean_track_length(), 3),
+        "mean_reprojection_error_px": round(model.compute_mean_reprojection_error(), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The COLMAP folder of real images: what users do with it next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pycolmap
+import pytest
+
+import da3stream
+from da3stream.evaluation import evaluate, load_trajectory
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("images", "truth"),
+    [("kitti_seq1/image_l", "kitti_seq1/poses.txt"), ("fox/images", "fox/transforms.json")],
+)
+def test_the_model_bundle_adjusts(shared: Path, tmp_path: Path, images: str, truth: str) -> None:
+    config = da3stream.load_config(
+        overrides={"model": "classical", "max_frames": 14, "export": "colmap", "loop": False, "coarse": 0}
+    )
+    da3stream.reconstruct(str(shared / "data" / images), tmp_path / "run", config=config)
+    sparse, adjusted = tmp_path / "run" / "colmap" / "sparse" / "0", tmp_path / "adjusted"
+    model = pycolmap.Reconstruction(sparse)
+    observations = model.compute_num_observations()
+    assert model.num_reg_images() == 14
+    assert model.compute_mean_track_length() >= 3
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    pycolmap.bundle_adjustment(model, options)
+    pycolmap.ObservationManager(model).filter_all_points3D(4.0, 1.5)
+    assert model.compute_num_observations() >= 0.9 * observations > 1000
+    assert model.compute_mean_reprojection_error() <= 1.0
+    adjusted.mkdir()
+    model.write_binary(adjusted)
+    true = load_trajectory(shared / "data" / truth)
+    before, after = evaluate(load_trajectory(sparse), true), evaluate(load_trajectory(adjusted), true)
+    assert after.ate.rmse <= 1.02 * before.ate.rmse
