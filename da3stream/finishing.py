@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from da3stream.config import OutputConfig
+from da3stream.config import Config
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.scene import FrameBlock, Trajectory
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
+from da3stream.source.undistortion import lens_of
 from da3stream.store import ChunkRecord, Run
 from da3stream.writers import WriterContext, create_writers
 
@@ -72,7 +73,7 @@ def write_outputs(
     run: Run,
     placed: PlacedMap,
     names: Sequence[str],
-    config: OutputConfig,
+    config: Config,
     *,
     source: FrameSource | None,
     progress: ProgressCallback,
@@ -90,6 +91,7 @@ def write_outputs(
         positions_before=placed.chain_centres(),
         loops=tuple(run.loops.values()),
         loops_used=placed.loops_used(),
+        lens=lens_of(config),
     )
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)

@@ -29,6 +29,7 @@ from da3stream.result import Result, Update
 from da3stream.session import Session
 from da3stream.source import open_source
 from da3stream.source.base import CapturesOnce, FrameSource
+from da3stream.source.known_camera import check_undistorted, with_known_camera
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
 
@@ -137,7 +138,11 @@ def _opened(
 ) -> Iterator[Session]:
     """A session whose run is locked, and whose estimator is closed if it was made here."""
     config, watching = config or load_config(), progress or ignore_progress
+    config = with_known_camera(config, source)
     opened = open_source(source, config) if isinstance(source, str | Path) else source
+    check_undistorted(opened, config)
+    if config.distortion is not None:
+        watching(Progress(stage="start", message=f"images are undistorted ({config.distortion})"))
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     disk = DiskBudget(Path(output), config)
     if not begun:

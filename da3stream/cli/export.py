@@ -14,8 +14,8 @@ import click
     "names",
     required=True,
     metavar="A,B,...",
-    help="Formats: poses, tum, kitti, cameras, loops, trajectory, pcd, colmap, results (needs a run made "
-    "with --keep full).",
+    help="Formats: poses, tum, kitti, cameras, loops, trajectory, pcd, colmap, k, orbslam3, openvins, "
+    "results (needs a run made with --keep full).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines.")
 def command(run_directory: Path, names: str, as_json: bool) -> None:

@@ -21,6 +21,9 @@ WHAT_IT_IS = {
     "loop_closures.json": "all pairs that were looked at, and why some were refused",
     "pcd/combined_pcd.ply": "coloured point cloud",
     "colmap": "images/ and sparse/0 for COLMAP and splatting",
+    "K.txt": "camera matrix of your images, OpenCV's pixels",
+    "orbslam3.yaml": "camera settings for ORB-SLAM3",
+    "kalibr_imucam_chain.yaml": "camera settings for OpenVINS",
     "results_output": "full-size depth, one npz a frame",
 }
 COUNTS = ("chunks", "coarse_chunks", "place", "loops", "loops_rejected", "loop_rejections")

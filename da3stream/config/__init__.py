@@ -2,6 +2,7 @@
 
 from da3stream.config.load import load_config, preset_names
 from da3stream.config.model import (
+    CameraConfig,
     ChunkingConfig,
     Config,
     EstimationConfig,
@@ -12,6 +13,7 @@ from da3stream.config.model import (
 )
 
 __all__ = [
+    "CameraConfig",
     "ChunkingConfig",
     "Config",
     "EstimationConfig",

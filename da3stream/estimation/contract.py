@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from da3stream.config import EstimationConfig
 from da3stream.errors import EstimationError
 from da3stream.geometry.camera import rescale_intrinsics
+from da3stream.geometry.lens import LensCamera
 from da3stream.scene import KnownCameras, Prediction
 
 
@@ -24,13 +25,14 @@ def known_cameras_for(
     Args:
         original_sizes: (width, height) in pixels of the user's images, of N frames.
         image_size: (width, height) at processing resolution, of all of them.
-        config: holds the user's intrinsics.
+        config: holds the user's intrinsics; with a distortion, images are undistorted ones.
         settled: (3, 3) in pixels at processing resolution.
     """
-    if config.intrinsics is not None:
-        fx, fy, cx, cy = config.intrinsics
-        original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-        matrices = [rescale_intrinsics(original, size, image_size) for size in original_sizes]
+    if (numbers := config.camera_numbers) is not None:
+        given = LensCamera.of(numbers, config.distortion)
+        matrices = [
+            rescale_intrinsics(given.pinhole(*size).matrix(), size, image_size) for size in original_sizes
+        ]
         return KnownCameras(intrinsics=np.stack(matrices))
     if settled is not None:
         return KnownCameras(intrinsics=np.repeat(settled[None], len(original_sizes), axis=0))

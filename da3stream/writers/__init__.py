@@ -20,6 +20,9 @@ _CLASSES = {
     "trajectory": "trajectory.TrajectoryWriter",
     "pcd": "pcd.PcdWriter",
     "colmap": "colmap.ColmapWriter",
+    "k": "k.KWriter",
+    "orbslam3": "orbslam3.OrbSlam3Writer",
+    "openvins": "openvins.OpenVinsWriter",
     "results": "results.ResultsWriter",
 }
 

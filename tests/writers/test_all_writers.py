@@ -35,6 +35,9 @@ FILES = {
         *(f"colmap/images/{3 * i:06d}.jpg" for i in range(4)),
         *(f"colmap/sparse/0/{name}.bin" for name in ("cameras", "frames", "images", "points3D", "rigs")),
     ),
+    "k": ("K.txt",),
+    "orbslam3": ("orbslam3.yaml",),
+    "openvins": ("kalibr_imucam_chain.yaml",),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
 }
 
@@ -86,7 +89,10 @@ def test_bytes_depend_on_the_frames_alone(make_context, tmp_path, name, original
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("name", ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "results"])
+@pytest.mark.parametrize(
+    "name",
+    ["poses", "tum", "kitti", "cameras", "loops", "trajectory", "k", "orbslam3", "openvins", "results"],
+)
 def test_the_partition_into_blocks_does_not_matter(make_context, tmp_path, name):
     written = []
     for size in (1, 5, 12):
@@ -151,7 +157,7 @@ class OutputsThatFail(FolderOutputs):
         return super()._pending()
 
 
-@pytest.mark.parametrize("allowed", range(12))
+@pytest.mark.parametrize("allowed", range(15))
 def test_if_one_cannot_begin_nothing_is_left(make_context, tmp_path, allowed):
     (tmp_path / "pending").mkdir()
     outputs = OutputsThatFail(tmp_path / "root", tmp_path / "pending")
@@ -170,7 +176,7 @@ def test_names_are_taken_once_and_in_order(make_context):
 
 
 def test_an_unknown_name_is_an_error_before_anything_begins(make_context, outputs):
-    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, results"):
+    with pytest.raises(ConfigError, match=r"'obj'.*poses, tum, .*, colmap, .*, results"):
         create_writers(["poses", "obj"], make_context())
     assert outputs.begun == 0
 
