@@ -11,13 +11,10 @@ import numpy as np
 from da3stream.config import Config
 from da3stream.errors import FormatError, InputError
 from da3stream.evaluation.colmap_model import find_model, open_model
-from da3stream.geometry.camera import rescale_intrinsics
+from da3stream.geometry.lens import LensCamera
 from da3stream.source import ImageFolderSource
+from da3stream.source.calibration import colmap_cameras
 from da3stream.source.image_file import read_rgb
-
-PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE")
-MAX_ASPECT_DIFFERENCE = 0.01
-"""Of the aspect ratios of the model's images and those in the folder, which may be smaller copies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -53,40 +50,27 @@ class ColmapFolder:
         """
         return ImageFolderSource(self.images, config, names=self._names())
 
-    def intrinsics(self) -> tuple[float, float, float, float]:
-        """fx, fy, cx, cy in pixels of the images in the folder.
+    def camera(self) -> LensCamera:
+        """The camera of all images, in pixels of those in the folder.
 
         Raises:
-            FormatError: the model has several different cameras, or one with distortion.
-            InputError: the images have another aspect ratio than the camera.
+            FormatError: the model has several different cameras, or one of a model that is not known here.
+            ConfigError: the images have another aspect ratio than the camera.
         """
         cameras = {image.camera_id: image.camera for image in self.registered}
         first = next(iter(cameras.values()))
         for camera in cameras.values():
-            self._check_camera(camera, first)
-        path = self.images / min(self._names())
-        image = read_rgb(path)
-        size = (image.shape[1], image.shape[0])
-        if abs(first.width / first.height / (size[0] / size[1]) - 1) > MAX_ASPECT_DIFFERENCE:
-            raise InputError(
-                f"the image {path} does not fit the camera of the COLMAP model",
-                got=f"{size[0]}x{size[1]}",
-                expected=f"{first.width}x{first.height}, or a smaller copy of that",
-            )
-        matrix = rescale_intrinsics(np.array(first.calibration_matrix()), (first.width, first.height), size)
-        return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
+            self._check_same(camera, first)
+        image = read_rgb(self.images / min(self._names()))
+        numbers = " ".join(repr(float(value)) for value in first.params)
+        line = f"{first.camera_id} {first.model.name} {first.width} {first.height} {numbers}"
+        return colmap_cameras.read(line, str(self.model)).resized(image.shape[1], image.shape[0]).camera
 
-    def _check_camera(self, camera: Any, first: Any) -> None:
-        if camera.model.name not in PINHOLE_MODELS:
-            raise FormatError(
-                f"the COLMAP model in {self.model} has lens distortion",
-                got=camera.model.name,
-                expected=" or ".join(PINHOLE_MODELS),
-                hint="Undistort it first: colmap image_undistorter --image_path images --input_path sparse/0 "
-                "--output_path undistorted. Or give --intrinsics to take the images as undistorted.",
-            )
+    def _check_same(self, camera: Any, first: Any) -> None:
         same_size = (camera.width, camera.height) == (first.width, first.height)
-        if not (same_size and np.allclose(camera.params, first.params, rtol=1e-6)):
+        if not (
+            same_size and camera.model == first.model and np.allclose(camera.params, first.params, rtol=1e-6)
+        ):
             raise FormatError(
                 f"the COLMAP model in {self.model} has cameras that differ",
                 got=f"{first.params_to_string()} and {camera.params_to_string()}",

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from da3stream.config import OutputConfig
+from da3stream.config import Config
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.scene import FrameBlock, Trajectory
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
+from da3stream.source.undistortion import lens_of
 from da3stream.store import Run
 from da3stream.writers import WriterContext, create_writers, export_names
 from da3stream.writers.flying_pixels import without_flying_pixels
@@ -38,7 +39,7 @@ def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
     )
 
 
-def formats_of(run: Run, config: OutputConfig) -> tuple[str, ...]:
+def formats_of(run: Run, config: Config) -> tuple[str, ...]:
     """The formats of a run: those that it is asked for, and those that were exported since."""
     return tuple(dict.fromkeys((*export_names(config), *run.manifest.get("formats", ()))))
 
@@ -101,7 +102,7 @@ def write_outputs(
     run: Run,
     placed: PlacedMap,
     names: Sequence[str],
-    config: OutputConfig,
+    config: Config,
     *,
     source: FrameSource | None,
     progress: ProgressCallback,
@@ -119,6 +120,7 @@ def write_outputs(
         loops=tuple(run.loops.values()),
         loops_used=placed.loops_used(),
         say=lambda line: progress(Progress(stage="outputs", message=line)),
+        lens=lens_of(config),
     )
     with run.files.writing("the outputs"):
         writers = create_writers(names, context)
@@ -147,9 +149,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _cleaned(
-    run: Run, placed: PlacedMap, config: OutputConfig, *, with_gaussians: bool
-) -> Iterator[FrameBlock]:
+def _cleaned(run: Run, placed: PlacedMap, config: Config, *, with_gaussians: bool) -> Iterator[FrameBlock]:
     """All finished frames. Flying pixels and outliers have confidence 0: no writer makes points of them.
 
     Full-size depth stays as the estimator gave it.

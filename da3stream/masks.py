@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import InputError, InputNotFoundError, UnreadableImageError
+from da3stream.geometry.lens import LensCamera
 from da3stream.scene import Frame, Prediction
 from da3stream.source.image_file import IMAGE_SUFFIXES, is_image_file
+from da3stream.source.undistortion import Undistorter
 
 BLACK_BELOW = 128
 MAX_ASPECT_DIFFERENCE = 0.05
@@ -28,13 +30,17 @@ class MaskFolder:
     it. Any size will do, with the aspect ratio of the frame. A frame without a file is not masked.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, lens: LensCamera | None = None) -> None:
         """
+        Args:
+            folder: the masks.
+            lens: of the user's images, if they are undistorted: masks are, too.
+
         Raises:
             InputNotFoundError: there is no such folder, or no image in it.
             InputError: two files are masks of the same frame.
         """
-        self.folder = Path(folder)
+        self.folder, self._lens = Path(folder), lens
         if not self.folder.is_dir():
             raise InputNotFoundError(f"there is no folder of masks {folder}")
         self._paths: dict[str, Path] = {}
@@ -89,7 +95,7 @@ class MaskFolder:
         for row, frame in enumerate(frames):
             path = self._paths.get(_key(name_of(frame)))
             if path is not None:
-                ignored[row] = _ignored(path, frame, size)
+                ignored[row] = _ignored(path, frame, size, self._lens)
         return ignored
 
 
@@ -106,7 +112,7 @@ def _key(name: str) -> str:
     return str(int(path.name)) if path.name.isdecimal() else path.name
 
 
-def _ignored(path: Path, frame: Frame, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _ignored(path: Path, frame: Frame, size: tuple[int, int], lens: LensCamera | None) -> NDArray[np.bool_]:
     """(H, W) True where a mask is black, at a size of (width, height)."""
     mask = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     if mask is None:
@@ -118,6 +124,8 @@ def _ignored(path: Path, frame: Frame, size: tuple[int, int]) -> NDArray[np.bool
             got=f"{mask.shape[1]}x{mask.shape[0]}",
             expected=f"that of {width}x{height}",
         )
+    if lens is not None:
+        mask = Undistorter(lens.resized((width, height), (mask.shape[1], mask.shape[0])))(mask)
     shrinks = mask.shape[1] >= size[0]
     resized = cv2.resize(mask, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
     return np.asarray(resized < BLACK_BELOW)

@@ -12,6 +12,8 @@ from da3stream.masks import MaskFolder
 from da3stream.scene import Frame
 from da3stream.source import ImageFolderSource, open_source
 from da3stream.source.base import FrameSource
+from da3stream.source.known_camera import check_undistorted, with_known_camera
+from da3stream.source.undistortion import lens_of
 
 NO_DRIFT = {"loop": False, "coarse": 0}
 """Loops and coarse chunks are there against drift, and known poses do not drift."""
@@ -43,18 +45,22 @@ def open_input(source: str | Path | FrameSource, config: Config) -> OpenedInput:
     """
     colmap = ColmapFolder.find(source) if isinstance(source, str | Path) else None
     if colmap is not None and config.intrinsics is None:
-        config = config.model_copy(update={"intrinsics": colmap.intrinsics()})
+        camera = colmap.camera()
+        distortion = None if camera.distortion is None else str(camera.distortion)
+        config = config.model_copy(update={"intrinsics": camera.numbers, "distortion": distortion})
+    config = with_known_camera(config, source if colmap is None else colmap.frames(_camera_unknown(config)))
     if colmap is not None:
         opened: FrameSource = colmap.frames(config)
     else:
         opened = open_source(source, config) if isinstance(source, str | Path) else source
+    check_undistorted(opened, config)
     path = config.poses or (None if colmap is None else colmap.model)
     poses = None
     if path is not None:
         exact_times = getattr(opened, "timestamps_are_synthetic", False) and config.fps is None
         poses = KnownPoses.load(path, config, exact_times=exact_times)
         config = config.model_copy(update=NO_DRIFT)
-    masks = None if config.masks is None else MaskFolder(config.masks)
+    masks = None if config.masks is None else MaskFolder(config.masks, lens_of(config))
     if masks is not None and isinstance(opened, ImageFolderSource):
         masks.check_names([image.path.name for image in opened.selected()])
     return OpenedInput(
@@ -71,6 +77,10 @@ def _in_metres(poses: KnownPoses | None, config: KnownConfig) -> bool:
     if config.pose_unit == "auto":
         return poses is not None and poses.is_metric_by_custom
     return config.pose_unit == "metre"
+
+
+def _camera_unknown(config: Config) -> Config:
+    return config.model_copy(update={"intrinsics": None, "distortion": None})
 
 
 def open_frames(path: str | Path, config: Config) -> FrameSource:

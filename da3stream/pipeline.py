@@ -214,6 +214,8 @@ def _opened(
     check_installed(export_names(config))
     given = open_input(source, config)
     config, opened, watching = given.config, given.source, progress or ignore_progress
+    if config.distortion is not None:
+        watching(Progress(stage="start", message=f"images are undistorted ({config.distortion})"))
     begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
     disk = DiskBudget(Path(output), config)
     if not begun:

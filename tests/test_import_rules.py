@@ -190,6 +190,7 @@ def loaded_by(code: str) -> set[str]:
         "from da3stream.cli import main; main(['demo', '--help'])",
         "from da3stream.cli import main; main(['weights', '--help'])",
         "from da3stream.cli import main; main(['depth', '--help'])",
+        "from da3stream.cli import main; main(['intrinsics', '--help'])",
     ],
 )
 def test_help_is_cheap(code: str) -> None:

@@ -16,7 +16,9 @@ import click
 from da3stream import __version__
 from da3stream.errors import Da3StreamError
 
-COMMANDS = ("run", "resume", "export", "eval", "info", "plan", "align", "depth", "demo", "weights")
+COMMANDS = (
+    *("run", "resume", "export", "align", "eval", "info", "plan", "depth", "intrinsics", "demo", "weights"),
+)
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 

@@ -33,7 +33,8 @@ publish_option = click.option(
 )
 
 METAVARS = {
-    "intrinsics": "FX,FY,CX,CY",
+    "intrinsics": "FILE|FX,FY,CX,CY[,K1,K2,P1,P2]",
+    "distortion": "K1,K2,P1,P2[,K3]|equidistant:K1,K2,K3,K4|none",
     "masks": "FOLDER",
     "model": "NAME",
     "poses": "FILE|FOLDER",

@@ -49,6 +49,7 @@ def command(
     da3stream run drive.mp4 -o drive --fps 10
     da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
     da3stream run photos/ -o known --poses poses.txt --masks masks/
+    da3stream run drive.mp4 -o drive --intrinsics kalibr_camchain.yaml
     da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
     da3stream run walk.mp4 -o walk --model da3-base          after `da3stream weights fetch da3-base`
     da3stream run rtsp://user:password@camera/stream -o yard --end 600
@@ -82,7 +83,10 @@ def run_and_report(
     from da3stream.cli.summary import print_summary
     from da3stream.pipeline import reconstruct
     from da3stream.source import is_live, open_source
+    from da3stream.source.known_camera import with_known_camera
 
+    if is_live(source):
+        config = with_known_camera(config, source)
     opened = open_source(source, config) if is_live(source) else source
     try:
         with show_progress(as_json=as_json) as progress, interrupt_stops_capture(opened, progress):

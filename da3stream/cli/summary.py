@@ -23,6 +23,9 @@ WHAT_IT_IS = {
     "gs_ply/gaussians.ply": "3D Gaussians for splat viewers",
     "mesh/mesh.ply": "coloured triangle mesh",
     "colmap": "images/ and sparse/0 for COLMAP and splatting",
+    "K.txt": "camera matrix of your images, OpenCV's pixels",
+    "orbslam3.yaml": "camera settings for ORB-SLAM3",
+    "kalibr_imucam_chain.yaml": "camera settings for OpenVINS",
     "results_output": "full-size depth, one npz a frame",
 }
 COUNTS = ("chunks", "coarse_chunks", "place", "loops", "loops_rejected", "loop_rejections")

@@ -2,6 +2,7 @@
 
 from da3stream.config.load import load_config, preset_names
 from da3stream.config.model import (
+    CameraConfig,
     ChunkingConfig,
     Config,
     EstimationConfig,
@@ -13,6 +14,7 @@ from da3stream.config.model import (
 )
 
 __all__ = [
+    "CameraConfig",
     "ChunkingConfig",
     "Config",
     "EstimationConfig",

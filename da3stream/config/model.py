@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -43,6 +43,47 @@ def _weights(value: str | None) -> str | None:
 def _path(value: str | None) -> str | None:
     """Made absolute, so that a run can be resumed from another folder."""
     return None if value is None else os.path.abspath(os.path.expanduser(value))
+
+
+def _intrinsics(value: object) -> object:
+    """Numbers, from text or a list; other text is a file, made absolute as weights are."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if value is None or not isinstance(parts, list | tuple):
+        return value
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        if isinstance(value, str) and value.strip():
+            return _path(value)
+        numbers = ()
+    if len(numbers) not in (4, 8) or not all(map(math.isfinite, numbers)):
+        raise PydanticCustomError(
+            "intrinsics", "Input should be fx,fy,cx,cy or fx,fy,cx,cy,k1,k2,p1,p2 or a calibration file"
+        )
+    return numbers
+
+
+_COEFFICIENTS = {"radtan": (4, 5), "equidistant": (4, 4)}
+"""Models of distortion, and the fewest and the most coefficients that they have."""
+
+
+def _distortion(value: object) -> object:
+    """`none`, or `model:numbers` in one way of writing."""
+    if value is None or value == "none":
+        return value
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    model, _, text = str(value).rpartition(":")
+    fewest, most = _COEFFICIENTS.get(model or "radtan", (1, 0))
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not fewest <= len(numbers) <= most or not all(map(math.isfinite, numbers)):
+        raise PydanticCustomError(
+            "distortion", "Input should be none, k1,k2,p1,p2[,k3] or equidistant:k1,k2,k3,k4"
+        )
+    return f"{model or 'radtan'}:{','.join(map(repr, numbers))}"
 
 
 def _chunk_size(value: object) -> object:
@@ -92,7 +133,58 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SourceConfig(_Section):
+CameraNumbers = tuple[float, float, float, float]
+"""fx, fy, cx, cy."""
+
+
+class CameraConfig(_Section):
+    """What is known of the camera."""
+
+    intrinsics: Annotated[CameraNumbers | str | None, BeforeValidator(_intrinsics)] = Field(
+        None,
+        description="Known camera as fx,fy,cx,cy, optionally followed by the distortion k1,k2,p1,p2, in "
+        "pixels of the upright input images (centre of the top-left pixel: 0.5, 0.5). Or a calibration file: "
+        "COLMAP cameras.txt, ORB-SLAM3 or Kalibr/OpenVINS YAML, K.txt, transforms.json, JSON with a vertical "
+        "field of view; told apart by what is in them, and rescaled if the input has another resolution.",
+    )
+    distortion: Annotated[str | None, BeforeValidator(_distortion)] = Field(
+        None,
+        description="Lens distortion: k1,k2,p1,p2[,k3] (OpenCV, Kalibr's radtan), equidistant:k1,k2,k3,k4 "
+        "(fisheye), or none; default: what --intrinsics says. Frames, and the images in the outputs, are "
+        "undistorted as they are read, so that everything after is a pinhole camera without black borders.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_distortion(cls, options: Any) -> Any:
+        """Of eight numbers the last four are the distortion, unless that is given."""
+        if not isinstance(options, dict):
+            return options
+        try:
+            numbers = _intrinsics(options.get("intrinsics"))
+        except PydanticCustomError:  # the field says so itself
+            return options
+        if not isinstance(numbers, tuple) or len(numbers) == 4:
+            return options
+        given = options.get("distortion")
+        return {**options, "intrinsics": numbers[:4], "distortion": numbers[4:] if given is None else given}
+
+    @model_validator(mode="after")
+    def _check_camera(self) -> CameraConfig:
+        if isinstance(self.intrinsics, tuple) and min(self.intrinsics) <= 0:
+            raise ValueError(f"intrinsics must be four positive numbers fx,fy,cx,cy, got {self.intrinsics}")
+        if self.distortion is not None and self.intrinsics is None:
+            raise ValueError("distortion needs intrinsics: it belongs to a known camera")
+        return self
+
+    @property
+    def camera_numbers(self) -> CameraNumbers | None:
+        """fx, fy, cx, cy in pixels of the input; None: not known. A file must have been read before."""
+        assert not isinstance(self.intrinsics, str), "`with_known_camera` reads the file"
+        return self.intrinsics
+
+
+class SourceConfig(CameraConfig):
     """Which frames are taken, and at what size."""
 
     start: float | None = Field(None, ge=0, description="Skip what lies before this time, in seconds.")
@@ -183,7 +275,7 @@ ModelName = Literal[
 ]
 
 
-class EstimationConfig(_Section):
+class EstimationConfig(CameraConfig):
     """How geometry is estimated."""
 
     model: Annotated[ModelName, BeforeValidator(_model_name)] = Field(
@@ -232,11 +324,6 @@ class EstimationConfig(_Section):
         description="Keep what the network made of each frame by itself for the chunk that shares the frame. "
         "Saves work, and takes up to 6 MB of host memory for each frame of a chunk at 504x280.",
     )
-    intrinsics: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_split)] = Field(
-        None,
-        description="Known camera as fx,fy,cx,cy in pixels of the input images (centre of the top-left "
-        "pixel: 0.5, 0.5).",
-    )
 
     @property
     def vram_bytes(self) -> int | None:
@@ -244,9 +331,7 @@ class EstimationConfig(_Section):
         return None if self.vram is None else memory_bytes(self.vram)
 
     @model_validator(mode="after")
-    def _check_intrinsics(self) -> EstimationConfig:
-        if self.intrinsics is not None and min(self.intrinsics) <= 0:
-            raise ValueError(f"intrinsics must be four positive numbers fx,fy,cx,cy, got {self.intrinsics}")
+    def _check_metric(self) -> EstimationConfig:
         if self.metric is not None and self.model == "da3nested-giant-large":
             raise ValueError("da3nested-giant-large is in metres already; leave --metric out")
         return self
@@ -338,6 +423,9 @@ ExportName = Literal[
     "ros2bag",
     "gs_ply",
     "mesh",
+    "k",
+    "orbslam3",
+    "openvins",
 ]
 
 

@@ -11,6 +11,7 @@ from da3stream.config import EstimationConfig
 from da3stream.errors import EstimationError
 from da3stream.geometry import rigid3
 from da3stream.geometry.camera import rescale_intrinsics
+from da3stream.geometry.lens import LensCamera
 from da3stream.scene import KnownCameras, Prediction
 
 
@@ -29,7 +30,7 @@ def known_cameras_for(
     Args:
         original_sizes: (width, height) in pixels of the user's images, of N frames.
         image_size: (width, height) at processing resolution, of all of them.
-        config: holds the user's intrinsics.
+        config: holds the user's intrinsics; with a distortion, images are undistorted ones.
         settled: (3, 3) in pixels at processing resolution.
         world_from_cam: (N, 4, 4) known poses, or None.
         ignored: (N, H, W) what of the images is not to be used, or None.
@@ -48,10 +49,11 @@ def _known_intrinsics(
     settled: NDArray[np.float64] | None,
 ) -> NDArray[np.float64] | None:
     """(N, 3, 3) in pixels at processing resolution; arguments as of `known_cameras_for`."""
-    if config.intrinsics is not None:
-        fx, fy, cx, cy = config.intrinsics
-        original = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-        matrices = [rescale_intrinsics(original, size, image_size) for size in original_sizes]
+    if (numbers := config.camera_numbers) is not None:
+        given = LensCamera.of(numbers, config.distortion)
+        matrices = [
+            rescale_intrinsics(given.pinhole(*size).matrix(), size, image_size) for size in original_sizes
+        ]
         return np.stack(matrices)
     if settled is not None:
         return np.repeat(settled[None], len(original_sizes), axis=0)

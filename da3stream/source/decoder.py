@@ -29,6 +29,7 @@ from da3stream.source.video_decoding import DecodedFrame, VideoDecoder
 if TYPE_CHECKING:
     from da3stream.source.frame_scaling import FrameScaler
     from da3stream.source.motion import MotionFilter
+    from da3stream.source.undistortion import Undistorter
 
 
 def main() -> None:
@@ -72,11 +73,10 @@ def _describe(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
 def _send_frames(decoder: VideoDecoder, request: Record, output: BinaryIO) -> None:
     """Send the selected frames at processing size."""
     rule = SelectionRule(**request.fields["rule"])
-    resolution = request.fields["resolution"]
     motion = None if rule.motion is None else _motion_filter(rule.motion)
 
     def convert(decoded: DecodedFrame) -> Message:
-        return _frame_message(decoded, decoder, resolution)
+        return _frame_message(decoded, decoder, request.fields)
 
     selected = select(decoder, rule, elapsed_s=lambda decoded: decoded.elapsed_s, motion=motion)
     if not _send_all(OrderedConversion(selected, convert), output):
@@ -94,8 +94,10 @@ def _motion_counts(motion: MotionFilter[DecodedFrame] | None) -> dict[str, int] 
     return None if motion is None else {"kept": motion.kept, "offered": motion.offered}
 
 
-def _frame_message(decoded: DecodedFrame, decoder: VideoDecoder, resolution: int) -> Message:
-    image = _scaler().processed_rgb(decoded.frame, decoder.orientation, resolution)
+def _frame_message(decoded: DecodedFrame, decoder: VideoDecoder, request: dict[str, Any]) -> Message:
+    image = _scaler().processed_rgb(
+        decoded.frame, decoder.orientation, request["resolution"], _undistorter(request)
+    )
     fields = {
         "source_index": decoded.source_index,
         "timestamp_s": decoded.timestamp_s,
@@ -114,7 +116,7 @@ def _capture(request: Record, output: BinaryIO, stop: threading.Event) -> None:
     motion = None if rule.motion is None else _motion_filter(rule.motion)
     capture = LiveCapture(LiveAddress(**fields["address"]), rule, Patience(**fields["patience"]))
     messages = BufferedCapture(
-        capture, motion, stop, lambda decoded, decoder: _frame_message(decoded, decoder, fields["resolution"])
+        capture, motion, stop, lambda decoded, decoder: _frame_message(decoded, decoder, fields)
     )
     sent = 0
     for message in messages:
@@ -140,9 +142,8 @@ def _send_originals(decoder: VideoDecoder, request: Record, output: BinaryIO) ->
 
     def convert(decoded: DecodedFrame) -> Message:
         fields = {"source_index": decoded.source_index}
-        return Message(
-            kind=Kind.IMAGE, fields=fields, payload=_scaler().encoded_jpeg(decoded.frame, decoder.orientation)
-        )
+        jpeg = _scaler().encoded_jpeg(decoded.frame, decoder.orientation, _undistorter(request.fields))
+        return Message(kind=Kind.IMAGE, fields=fields, payload=jpeg)
 
     _send_all(OrderedConversion(_numbered(decoder, numbers), convert), output)
     write_record(output, Kind.END, _end_fields(decoder))
@@ -154,6 +155,15 @@ def _scaler() -> FrameScaler:
     from da3stream.source.frame_scaling import FrameScaler
 
     return FrameScaler()
+
+
+def _undistorter(request: dict[str, Any]) -> Undistorter | None:
+    """What undistorts the frames, if the request asks for that. Imported late, as the scaler is."""
+    if "lens" not in request:
+        return None
+    from da3stream.source.undistortion import undistorter_of
+
+    return undistorter_of(request)
 
 
 _MODES: dict[str, Callable[[VideoDecoder, Record, BinaryIO], None]] = {

@@ -23,6 +23,7 @@ from da3stream.errors import InputError
 from da3stream.imaging import bounded_size, resize_for_processing, resize_to_patches
 from da3stream.source.motion import grey_size
 from da3stream.source.orientation import Orientation
+from da3stream.source.undistortion import Undistorter
 
 JPEG_QUALITY = 95
 
@@ -49,11 +50,21 @@ class FrameScaler(threading.local):
         self._grey_shrinker = VideoReformatter()
         self._channels = tuple(np.empty((0, 0), np.uint8) for _ in range(3))
 
-    def processed_rgb(self, frame: Any, orientation: Orientation, resolution: int) -> NDArray[np.uint8]:
+    def processed_rgb(
+        self,
+        frame: Any,
+        orientation: Orientation,
+        resolution: int,
+        undistort: Undistorter | None = None,
+    ) -> NDArray[np.uint8]:
         """Upright (H, W, 3) uint8 RGB at processing size of an `av.VideoFrame`.
 
-        The frame is resized first and turned then: that is the same, only with fewer pixels to turn.
+        The frame is resized first and turned then: that is the same, only with fewer pixels to turn. But what
+        is to be undistorted is turned and undistorted first, at full size.
         """
+        if undistort is not None:
+            upright = orientation.upright(self._packed(frame, "rgb24"))
+            return resize_for_processing(undistort(upright), resolution)
         width, height = bounded_size(frame.width, frame.height, resolution)
         if _CAN_ROUND and width < frame.width and height < frame.height:
             return orientation.upright(resize_to_patches(self._shrunk(frame, width, height)))
@@ -67,9 +78,12 @@ class FrameScaler(threading.local):
         )
         return np.ascontiguousarray(_view(shrunk, channels=1)[..., 0])
 
-    def encoded_jpeg(self, frame: Any, orientation: Orientation) -> bytes:
+    def encoded_jpeg(
+        self, frame: Any, orientation: Orientation, undistort: Undistorter | None = None
+    ) -> bytes:
         """Upright JPEG at the size of the video of an `av.VideoFrame`."""
         upright = orientation.upright(self._packed(frame, "bgr24"))
+        upright = upright if undistort is None else undistort(upright)
         is_encoded, encoded = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not is_encoded:
             raise InputError("a frame cannot be encoded as JPEG", got=f"{frame.width}x{frame.height} pixels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ MAX_PIXELS = 1 << 28
 """Of one image: 268 million, more than any camera has. A larger claim is a damaged header."""
 _MAX_JPEG_PIXELS_PER_BYTE = 512
 """A JPEG file has at least one bit for each 8x8 block, the Huffman code of its mean (ITU-T T.81, F.1.2)."""
+JPEG_QUALITY = 95
 _PUBLISHED_AS_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}
 
 
@@ -89,8 +91,10 @@ def _check_claim(encoded: bytes, path: Path) -> None:
         )
 
 
-def published_image(source_index: int, path: Path) -> OriginalImage:
-    """The file itself if it is an upright JPEG or PNG, else encoded as PNG.
+def published_image(
+    source_index: int, path: Path, undistort: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+) -> OriginalImage:
+    """The file itself if it is an upright JPEG or PNG, else encoded as PNG; undistorted ones as they came.
 
     Raises:
         UnreadableImageError: it cannot be decoded.
@@ -100,10 +104,21 @@ def published_image(source_index: int, path: Path) -> OriginalImage:
     encoded = _read_bytes(path)
     upright = _decode(encoded, path)
     suffix = _PUBLISHED_AS_IS.get(path.suffix.lower())
+    if undistort is not None:
+        return _encoded(source_index, undistort(upright), suffix or ".png")
     if suffix is not None:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if stored is not None and np.array_equal(stored, upright):
             return OriginalImage(source_index=source_index, suffix=suffix, data=encoded)
-    _, png = cv2.imencode(".png", upright)
-    return OriginalImage(source_index=source_index, suffix=".png", data=png.tobytes())
+    return _encoded(source_index, upright, ".png")
+
+
+def _encoded(source_index: int, image: NDArray[np.uint8], suffix: str) -> OriginalImage:
+    """(H, W, 3) BGR as a file."""
+    import cv2
+
+    _, file = cv2.imencode(
+        suffix, image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
+    )
+    return OriginalImage(source_index=source_index, suffix=suffix, data=file.tobytes())

@@ -22,6 +22,7 @@ from da3stream.source.capture_times import capture_times_s
 from da3stream.source.fingerprint import content_fingerprint, identity_string
 from da3stream.source.image_file import IMAGE_SUFFIXES, is_image_file, published_image, read_rgb
 from da3stream.source.selection import SelectionRule, image_rule, motion_summary, select
+from da3stream.source.undistortion import Undistorter, lens_fields, lens_of
 
 _FINGERPRINT_EDGE_BYTES = 1 << 14
 
@@ -74,6 +75,9 @@ class ImageFolderSource:
                 f"the folder {self.path} holds no image that is asked for", got=f"{every[0].name}, ..."
             )
         self._config = config
+        self.lens = lens_of(config)
+        """The camera whose distortion is taken out of the images; None: they stay as they are."""
+        self._undistort = None if self.lens is None else Undistorter(self.lens)
 
     @cached_property
     def _capture_times_s(self) -> list[float] | None:
@@ -169,7 +173,7 @@ class ImageFolderSource:
             first = first or (listed.path, size)
             if size != first[1]:
                 raise _mixed_sizes(first[0], first[1], listed.path, size)
-            yield listed, image
+            yield listed, image if self._undistort is None else self._undistort(image)
 
     def size_hint(self) -> int:
         """Number of selected images; if motion selects, at most so many. Raises what `selected` raises."""
@@ -187,16 +191,19 @@ class ImageFolderSource:
             selection=asdict(self.rule),
             fps=self._config.fps,
             resolution=self._config.resolution,
+            **lens_fields(self.lens),
         )
 
     def originals(self, source_indices: Iterable[int]) -> Iterator[OriginalImage]:
         """Yield these images at full size: the file itself if it is an upright JPEG or PNG, else as PNG.
 
+        What has to be undistorted is encoded anew: JPEG files as JPEG of quality 95, others as PNG.
+
         Raises:
             UnreadableImageError: an image cannot be decoded.
         """
         for source_index in source_indices:
-            yield published_image(source_index, self._paths[source_index])
+            yield published_image(source_index, self._paths[source_index], self._undistort)
 
 
 def _image_paths(path: Path) -> list[Path]:

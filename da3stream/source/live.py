@@ -23,6 +23,7 @@ from da3stream.source.live_address import (
 )
 from da3stream.source.records import Kind
 from da3stream.source.selection import SelectionRule, motion_summary, video_rule
+from da3stream.source.undistortion import lens_fields, lens_of
 from da3stream.source.video import frame_of
 from da3stream.source.video_description import VideoDescription, description_from
 from da3stream.source.video_losses import loss_warnings
@@ -54,6 +55,8 @@ class LiveSource:
         """What names it in run.json: without passwords."""
         self._patience = Patience() if patience is None else patience
         self._rule, self._resolution = video_rule(config, lambda _: None), config.resolution
+        self.lens = lens_of(config)
+        """The camera whose distortion is taken out of the frames; None: they stay as they are."""
         self._counts: dict[str, Any] = {}
         self._said: list[str] = []
         self._decoder: DecoderProcess | None = None
@@ -116,14 +119,20 @@ class LiveSource:
 
     def identity(self) -> str:
         """Address and selection. What is captured differs each time: only the recorded frames decide."""
-        return identity_string("live", self.input, selection=asdict(self._rule), resolution=self._resolution)
+        return identity_string(
+            "live",
+            self.input,
+            selection=asdict(self._rule),
+            resolution=self._resolution,
+            **lens_fields(self.lens),
+        )
 
     def _process(self) -> DecoderProcess:
         fields = self._selection_fields()
         return self._request("capture", self.address, {**fields, "patience": asdict(self._patience)})
 
     def _selection_fields(self) -> dict[str, Any]:
-        return {"rule": asdict(self._rule), "resolution": self._resolution}
+        return {"rule": asdict(self._rule), "resolution": self._resolution, **lens_fields(self.lens)}
 
     def _request(
         self, mode: str, address: LiveAddress, fields: dict[str, Any], descriptor: int | None = None

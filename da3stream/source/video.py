@@ -19,6 +19,7 @@ from da3stream.source.decoder_process import DecoderProcess
 from da3stream.source.fingerprint import content_fingerprint, identity_string
 from da3stream.source.records import Kind, Record
 from da3stream.source.selection import SelectionRule, motion_summary, video_rule
+from da3stream.source.undistortion import lens_fields, lens_of
 from da3stream.source.video_description import VideoDescription, describe_video
 from da3stream.source.video_losses import loss_warnings
 
@@ -49,6 +50,8 @@ class VideoSource:
         """What was lost or repaired; complete once an iteration has ended."""
         self._config = config
         self._description: VideoDescription | None = None
+        self.lens = lens_of(config)
+        """The camera whose distortion is taken out of the frames; None: they stay as they are."""
 
     @cached_property
     def rule(self) -> SelectionRule:
@@ -69,7 +72,11 @@ class VideoSource:
             ProcessLostError: the decoder process was killed from outside.
         """
         self.warnings.clear()
-        request = {"rule": asdict(self.rule), "resolution": self._config.resolution}
+        request = {
+            "rule": asdict(self.rule),
+            "resolution": self._config.resolution,
+            **lens_fields(self.lens),
+        }
         frame: Frame | None = None
         with DecoderProcess("frames", self.path, request) as decoder:
             for record in decoder.records():
@@ -119,6 +126,7 @@ class VideoSource:
             content_fingerprint(self.path),
             selection=asdict(self.rule),
             resolution=self._config.resolution,
+            **lens_fields(self.lens),
         )
 
     def originals(self, source_indices: Iterable[int]) -> Iterator[OriginalImage]:
@@ -137,7 +145,7 @@ class VideoSource:
 
     def _originals(self, numbers: NDArray[np.int64]) -> Iterator[OriginalImage]:
         sent = 0
-        with DecoderProcess("originals", self.path, {}, numbers.tobytes()) as decoder:
+        with DecoderProcess("originals", self.path, lens_fields(self.lens), numbers.tobytes()) as decoder:
             for record in decoder.records():
                 if record.kind is Kind.IMAGE:
                     sent += 1

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.config import OutputConfig
+from da3stream.geometry.lens import LensCamera
 from da3stream.scene import FrameBlock, LoopClosure
 from da3stream.source.base import HasOriginals
 
@@ -79,6 +80,9 @@ class WriterContext:
     """Chunk of each accepted loop -> whether the optimisation kept it (did not weight it down to nothing)."""
     say: Callable[[str], None] = lambda line: None
     """Is told how far a writer is that takes long."""
+
+    lens: LensCamera | None = None
+    """The camera of the input, at the user's resolution, if its distortion was taken out of the images."""
 
     @property
     def frames(self) -> int:

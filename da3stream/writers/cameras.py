@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from da3stream.geometry.camera import Camera
+from da3stream.geometry.lens import LensCamera
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.pending import PendingOutputs
@@ -16,7 +17,8 @@ class CamerasWriter(Writer):
 
     A frame's `width`, `height` and `intrinsics` are those of the user's image, `processing` holds those of
     the image that the run worked on: the same camera at two resolutions. `world_from_cam` is camera to world,
-    row by row.
+    row by row. `distortion` is null, or says what was taken out of the input's images: the frames' intrinsics
+    are those of the undistorted images then.
     """
 
     def __init__(self, context: WriterContext) -> None:
@@ -49,6 +51,18 @@ def _head(context: WriterContext) -> dict[str, Any]:
         "is_metric": bool(context.is_metric),
         "pixel_convention": "the centre of the top-left pixel is (0.5, 0.5)",
         "camera_frame": "OpenCV (x right, y down, z forward)",
+        "distortion": None if context.lens is None else _distortion(context.lens),
+    }
+
+
+def _distortion(lens: LensCamera) -> dict[str, Any]:
+    """What was taken out of the images: `given_camera` is that of the input, in its pixels."""
+    assert lens.distortion is not None
+    return {
+        "model": lens.distortion.model,
+        "coefficients": lens.distortion.named(),
+        "given_camera": dict(zip(("fx", "fy", "cx", "cy"), lens.numbers, strict=True)),
+        "images": "undistorted: all intrinsics here, depth and the images of colmap/ are of pinhole cameras",
     }
 
 

@@ -98,14 +98,31 @@ def test_images_without_a_pose_are_left_out_with_a_warning(
     assert "1 of 31 images have no pose and are left out: extra.png, ..." in result.warnings
 
 
-def test_distortion_is_refused_with_what_to_do(colmap: Path) -> None:
+def test_distortion_is_taken_out(colmap: Path) -> None:
+    set_camera(colmap, pycolmap.CameraModelId.OPENCV, 0.1, 0, 0, 0)
+    opened = open_input(colmap, load_config(None, OPTIONS))
+    assert opened.config.distortion == "radtan:0.1,0.0,0.0,0.0"
+    pinhole = open_input(colmap, load_config(None, {**OPTIONS, "distortion": None}))
+    assert pinhole.source.identity() == opened.source.identity()
+    set_camera(colmap, pycolmap.CameraModelId.PINHOLE)
+    plain = open_input(colmap, load_config(None, OPTIONS))
+    assert plain.config.distortion is None
+    assert plain.config.intrinsics == opened.config.intrinsics
+    before, after = next(iter(plain.source)).image, next(iter(opened.source)).image
+    assert (before != after).any()
+
+
+def test_a_camera_model_that_is_not_known_is_named(colmap: Path) -> None:
+    set_camera(colmap, pycolmap.CameraModelId.FOV, 0.5)
+    with pytest.raises(FormatError, match=r"unknown camera model; got FOV; expected one of SIMPLE_PINHOLE"):
+        open_input(colmap, load_config(None, OPTIONS))
+
+
+def set_camera(colmap: Path, model_id: pycolmap.CameraModelId, *more: float) -> None:
     model = model_of(colmap)
     camera = next(iter(model.cameras.values()))
-    fx, fy, cx, cy = camera.params
-    camera.model, camera.params = pycolmap.CameraModelId.OPENCV, [fx, fy, cx, cy, 0.1, 0, 0, 0]
+    camera.model, camera.params = model_id, [*camera.params[:4], *more]
     model.write(colmap / "sparse" / "0")
-    with pytest.raises(FormatError, match=r"lens distortion; got OPENCV; .*image_undistorter"):
-        open_input(colmap, load_config(None, OPTIONS))
 
 
 def test_an_image_that_is_missing_is_named(colmap: Path) -> None:

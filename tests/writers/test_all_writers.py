@@ -42,6 +42,9 @@ FILES = {
     "ros2bag": ("ros2bag/metadata.yaml", "ros2bag/ros2bag.mcap"),
     "gs_ply": ("gs_ply/gaussians.ply",),
     "mesh": ("mesh/mesh.ply",),
+    "k": ("K.txt",),
+    "orbslam3": ("orbslam3.yaml",),
+    "openvins": ("kalibr_imucam_chain.yaml",),
     "results": tuple(f"results_output/frame_{i}.npz" for i in range(4)),
     "ply_chunks": ("chunks/000000.ply", "chunks/000001.ply"),
     "glb": ("scene.glb",),
@@ -173,7 +176,7 @@ class OutputsThatFail(FolderOutputs):
         return super()._pending()
 
 
-@pytest.mark.parametrize("allowed", range(14))
+@pytest.mark.parametrize("allowed", range(29))
 def test_if_one_cannot_begin_nothing_is_left(make_context, tmp_path, allowed):
     (tmp_path / "pending").mkdir()
     outputs = OutputsThatFail(tmp_path / "root", tmp_path / "pending")

@@ -34,6 +34,7 @@ def test_the_head_says_what_the_numbers_mean(make_context, read):
         "is_metric": False,
         "pixel_convention": "the centre of the top-left pixel is (0.5, 0.5)",
         "camera_frame": "OpenCV (x right, y down, z forward)",
+        "distortion": None,
     }
 
 
