@@ -72,6 +72,7 @@ def test_running_short_stops_cleanly_and_goes_on_with_more(
     with monkeypatch.context() as patch:
         patch.setattr(disk, "FIXED_BYTES", 0)
         patch.setattr(disk, "IMAGE_BYTES", 0)
+        patch.setattr(disk, "MATCHED_IMAGE_BYTES", 0)
         patch.setattr(disk, "POINT_BYTES", 0)
         patch.setattr(disk, "BYTES_PER_FRAME", 1000)
         with pytest.raises(StoreError, match=rf"MB more than it may.*da3stream resume {run} --disk"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from da3stream import features
-from da3stream.features import extract_features
+from da3stream.features import detect_features, extract_features
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with every image that is really looked at."""
-    extract, seen = features._extract, []
+    detect, seen = features.detect_features, []
 
-    def counted(image: np.ndarray) -> features.Features:
+    def counted(image: np.ndarray, count: int) -> features.Features:
         seen.append(len(seen))
-        return extract(image)
+        return detect(image, count)
 
-    monkeypatch.setattr(features, "_extract", counted)
+    monkeypatch.setattr(features, "detect_features", counted)
     return seen
 
 
@@ -43,7 +43,8 @@ def test_equal_bytes_of_another_shape_are_another_image(pictures: np.ndarray, ca
     extract_features(pictures[0])
     turned = extract_features(pictures[0].reshape(96, 72, 3))
     assert len(calls) == 2
-    np.testing.assert_array_equal(turned.points, features._extract(pictures[0].reshape(96, 72, 3)).points)
+    directly = detect_features(pictures[0].reshape(96, 72, 3), features.MAX_FEATURES)
+    np.testing.assert_array_equal(turned.points, directly.points)
 
 
 def test_the_oldest_are_forgotten(

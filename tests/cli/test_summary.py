@@ -38,7 +38,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return da3stream.reconstruct(
         SimulatedSource(world),
         tmp_path_factory.mktemp("run") / "run",
-        config=load_config(None, {"chunk_size": 16, "overlap": 8, "coarse": 4}),
+        config=load_config(None, {"colmap_points": "dense", "chunk_size": 16, "overlap": 8, "coarse": 4}),
         estimator=SimulatedEstimator(world, seed=3, level=0.3),
         descriptor=SimulatedDescriptor(world),
     )

@@ -178,7 +178,14 @@ def test_a_finished_run_needs_no_cluster(
 @pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_a_network_is_made_in_the_actors(tmp_path: Path, world: SimulatedWorld) -> None:
-    small = {"model": "tiny", "weights": "seeded:0", "chunk_size": 12, "place": "none", "max_frames": 40}
+    small = {
+        "model": "tiny",
+        "weights": "seeded:0",
+        "colmap_points": "dense",
+        "chunk_size": 12,
+        "place": "none",
+        "max_frames": 40,
+    }
     for executor in ("local", "ray"):
         da3stream.reconstruct(
             SimulatedSource(world),
@@ -200,7 +207,7 @@ def test_a_network_is_made_in_the_actors(tmp_path: Path, world: SimulatedWorld) 
 def test_plans_are_those_of_the_actors_and_a_full_memory_shortens_chunks_as_it_does_locally(
     tmp_path: Path, world: SimulatedWorld
 ) -> None:
-    options = {"chunk_size": 50, "coarse": 0, "loop": False}
+    options = {"colmap_points": "dense", "chunk_size": 50, "coarse": 0, "loop": False}
     for name, how in (("local", reconstruct), ("ray", on_ray)):
         (tmp_path / name).mkdir()
         how(world, tmp_path / name / "run", Small(world, tmp_path / name, holds=12), **options)

@@ -14,7 +14,12 @@ from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedSource, Si
 from tests.pipeline.doubles import CountingEstimator
 from tests.pipeline.revisits import outputs_of, two_laps
 
-CONFIG: dict[str, Any] = {"chunk_size": 12, "coarse": 4, "confidence_percentile": 90}
+CONFIG: dict[str, Any] = {
+    "colmap_points": "dense",
+    "chunk_size": 12,
+    "coarse": 4,
+    "confidence_percentile": 90,
+}
 __all__ = ["CONFIG", "capture", "outputs_of", "reconstruct", "through"]
 
 

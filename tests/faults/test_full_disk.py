@@ -38,7 +38,7 @@ def under_limits(folder: Path, export: str, *limits_bytes: int) -> dict[str, str
 
 
 def test_files_of_the_store(tmp_path: Path) -> None:
-    paths = {500: "run.json", 1500: "submaps/", 50_000: "frames/", 60_000: "journal.jsonl"}
+    paths = {500: "run.json", 3000: "submaps/", 50_000: "frames/", 60_000: "journal.jsonl"}
     said = under_limits(tmp_path, "poses", *paths)
     for limit, path in paths.items():
         assert f"cannot write {path}" in said[str(limit)]

@@ -104,7 +104,7 @@ def test_the_command_line_says_in_one_line_that_memory_ran_out(
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("da3stream.pipeline.open_source", full)
+    monkeypatch.setattr("da3stream.opening.open_source", full)
     with pytest.raises(SystemExit) as ended:
         main(["run", str(tmp_path), "-o", str(tmp_path / "run"), "--model", "classical"])
     assert ended.value.code == 1

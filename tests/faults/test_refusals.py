@@ -60,10 +60,19 @@ OTHERS: dict[str, Any] = {
     "pose_offset": 1.0,
     "pose_unit": "metre",
     "masks": "masks",
+    "distortion": "radtan:0.1,0.0,0.0,0.0",
+    "colmap_points": "dense",
+    "colmap_format": "text",
+    "camera_model": "OPENCV",
+    "per_frame_cameras": True,
+    "refine": "ba",
+    "max_gaussians": 100,
+    "gaussian_degree": 2,
+    "mesh_voxel": 0.1,
 }
 """A value of every option that is not the one of the run."""
-FILES = ("poses", "masks")
-"""What is in them counts: tests/pipeline/test_known_poses.py and test_masks.py."""
+NOT_ALONE = ("poses", "masks", "distortion")
+"""They need files or intrinsics: see tests/pipeline/test_known_poses.py, test_masks.py, test_known_camera.py."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,7 @@ def test_every_option_has_another_value() -> None:
     assert [name for name, value in OTHERS.items() if own[name] == value] == []
 
 
-@pytest.mark.parametrize("name", [name for name in OTHERS if name not in (*FREE_OPTIONS, *FILES)])
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in (*FREE_OPTIONS, *NOT_ALONE)])
 def test_another_option_is_refused_and_named(begun: Path, world: SimulatedWorld, name: str) -> None:
     before = state_of(begun)
     with pytest.raises(

@@ -23,4 +23,4 @@ def source(world: SimulatedWorld) -> SimulatedSource:
 
 @pytest.fixture
 def config() -> Config:
-    return load_config(None, {"chunk_size": 16, "overlap": 8})
+    return load_config(None, {"colmap_points": "dense", "chunk_size": 16, "overlap": 8})

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import da3stream
 from da3stream import load_config
 from da3stream.cli import cli
-from da3stream.errors import FormatError, InputError
+from da3stream.errors import ConfigError, FormatError, InputError
 from da3stream.opening import open_input
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 
@@ -24,7 +24,7 @@ from .test_known_poses import write_kitti
 from .test_resume import digests
 
 FRAMES = 30
-OPTIONS = {"chunk_size": 12, "overlap": 6, "resolution": 126}
+OPTIONS = {"colmap_points": "dense", "chunk_size": 12, "overlap": 6, "resolution": 126}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_smaller_copies_have_smaller_intrinsics_and_others_are_refused(colmap: P
     np.testing.assert_allclose(np.array(half), np.array(full) / 2)
     for path in (colmap / "images").iterdir():
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (63, 63)))
-    with pytest.raises(InputError, match="does not fit the camera"):
+    with pytest.raises(ConfigError, match="is of images of another shape"):
         open_input(colmap, load_config(None, OPTIONS))
 
 

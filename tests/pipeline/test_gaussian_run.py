@@ -36,7 +36,13 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(**more: Any) -> Config:
-    small = {"model": "tiny-gaussians", "weights": "seeded:0", "chunk_size": 4, "resolution": 84}
+    small = {
+        "model": "tiny-gaussians",
+        "weights": "seeded:0",
+        "colmap_points": "dense",
+        "chunk_size": 4,
+        "resolution": 84,
+    }
     return load_config(None, small | {"place": "none", "export": "gs_ply,poses"} | more)
 
 

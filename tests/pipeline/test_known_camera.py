@@ -40,7 +40,14 @@ def calibration(tmp_path: Path) -> Path:
 
 
 def options(calibration: Path, **more: Any) -> da3stream.Config:
-    more = {"chunk_size": 16, "resolution": 126, "intrinsics": str(calibration), "loop": False, **more}
+    more = {
+        "colmap_points": "dense",
+        "chunk_size": 16,
+        "resolution": 126,
+        "intrinsics": str(calibration),
+        "loop": False,
+        **more,
+    }
     return load_config(None, more)
 
 

@@ -24,7 +24,7 @@ from da3stream.synthetic.paths import street_laps
 from .doubles import FRAMES, CountingEstimator
 from .test_resume import digests
 
-OPTIONS = {"chunk_size": 16, "overlap": 8}
+OPTIONS = {"colmap_points": "dense", "chunk_size": 16, "overlap": 8}
 STANDING = range(20, 48)
 """Frames of a longer stop than a chunk."""
 

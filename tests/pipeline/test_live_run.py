@@ -277,7 +277,8 @@ SCRIPT = """
         return enter(process)
     DecoderProcess.__enter__ = tell
     world = SimulatedWorld(street_laps(FRAMES), seed=7, size=(14, 42), hfov_deg=82)
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "select": "all", "resolution": 84})
+    options = {"colmap_points": "dense", "chunk_size": 16, "overlap": 8, "select": "all", "resolution": 84}
+    config = load_config(None, options)
     da3stream.reconstruct(sys.argv[1], sys.argv[2], config=config, estimator=Killing(world, 1.0))
 """
 
@@ -300,7 +301,7 @@ def test_killed_in_the_middle_of_a_capture(tmp_path: Path, world: SimulatedWorld
         url = camera.url
     frames = recorded_frames(run)
     assert 30 < len(frames) < 60
-    overrides = {"chunk_size": 16, "overlap": 8, "select": "all", "resolution": 84}
+    overrides = {"colmap_points": "dense", "chunk_size": 16, "overlap": 8, "select": "all", "resolution": 84}
     config = da3stream.load_config(None, overrides)
     result = da3stream.reconstruct(
         url, run, config=config, estimator=CountingEstimator(world, 1.0), resume=True

@@ -19,7 +19,14 @@ from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 from .doubles import CountingEstimator
 
 FRAMES = 30
-OPTIONS = {"chunk_size": 12, "overlap": 6, "loop": False, "coarse": 0, "keep": "full"}
+OPTIONS = {
+    "colmap_points": "dense",
+    "chunk_size": 12,
+    "overlap": 6,
+    "loop": False,
+    "coarse": 0,
+    "keep": "full",
+}
 
 
 def write(folder: Path, name: str, ignored: tuple[slice, slice], size: tuple[int, int] = (42, 126)) -> None:

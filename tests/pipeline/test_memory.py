@@ -26,7 +26,7 @@ from .doubles import CountingEstimator
 from .test_resume import digests
 
 FRAMES, LAP, SIZE, OVERLAP, K = 120, 60, 16, 8, 3
-OPTIONS = {"chunk_size": SIZE, "overlap": OVERLAP, "coarse": 0, "loop": False}
+OPTIONS = {"colmap_points": "dense", "chunk_size": SIZE, "overlap": OVERLAP, "coarse": 0, "loop": False}
 REMEMBERING = {**OPTIONS, "memory_keyframes": K}
 
 
@@ -149,7 +149,13 @@ def test_with_loops_and_coarse_chunks(
     tmp_path: Path, world: SimulatedWorld, descriptor: SimulatedDescriptor
 ) -> None:
     """Bridges take chunk indices between those of the fine chunks."""
-    options = {"chunk_size": SIZE, "overlap": OVERLAP, "coarse": 4, "memory_keyframes": K}
+    options = {
+        "colmap_points": "dense",
+        "chunk_size": SIZE,
+        "overlap": OVERLAP,
+        "coarse": 4,
+        "memory_keyframes": K,
+    }
     updates = list(
         da3stream.stream(
             SimulatedSource(world),

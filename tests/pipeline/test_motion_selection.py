@@ -14,7 +14,7 @@ from da3stream.errors import RunMismatchError
 from tests.source.clips import encode_video
 
 PICTURES = [*range(0, 40, 2), *[40] * 15, *range(42, 80, 2)]
-OPTIONS = {"select": "motion", "resolution": 84, "chunk_size": 12, "overlap": 6}
+OPTIONS = {"select": "motion", "resolution": 84, "colmap_points": "dense", "chunk_size": 12, "overlap": 6}
 OPTIONS |= {"export": "poses,tum", "place": "none", "coarse": 0}
 
 

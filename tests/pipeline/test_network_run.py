@@ -56,7 +56,13 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(**more: Any) -> Config:
-    small = {"model": "tiny", "weights": "seeded:0", "chunk_size": 4, "resolution": 84}
+    small = {
+        "model": "tiny",
+        "weights": "seeded:0",
+        "colmap_points": "dense",
+        "chunk_size": 4,
+        "resolution": 84,
+    }
     return load_config(None, small | more)
 
 
@@ -185,7 +191,7 @@ def test_auto_is_decided_once(
     """A run that began as classical goes on as classical, though weights have appeared."""
     from da3stream.estimation.classical import ClassicalEstimator
 
-    config = load_config(None, {"chunk_size": 4, "resolution": 84})
+    config = load_config(None, {"colmap_points": "dense", "chunk_size": 4, "resolution": 84})
     with monkeypatch.context() as patch:
         patch.setattr(ClassicalEstimator, "estimate", _interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -222,7 +228,7 @@ def test_auto_uses_what_is_here_and_says_so(
 
     monkeypatch.setattr(building, "build_da3", tiny_instead)
     said: list[str] = []
-    config = load_config(None, {"chunk_size": 4, "resolution": 84})
+    config = load_config(None, {"colmap_points": "dense", "chunk_size": 4, "resolution": 84})
     da3stream.reconstruct(
         photos, tmp_path / "run", config=config, progress=lambda step: said.append(step.message or "")
     )

@@ -25,7 +25,7 @@ from da3stream.synthetic.capture import SimulatedDescriptor, SimulatedSource, Si
 
 from .doubles import FRAMES, CountingEstimator, stored_chunks
 
-FINE = {"chunk_size": 16, "overlap": 8, "coarse": 0, "loop_budget": 0}
+FINE = {"colmap_points": "dense", "chunk_size": 16, "overlap": 8, "coarse": 0, "loop_budget": 0}
 """No chunks but those that own frames: the others have tests of their own."""
 TRAINED_AFTER = 30
 """Frames, instead of TRAINING_FRAMES: chunks 0 to 2 of `config` wait for the vocabulary, later ones do not.

@@ -55,7 +55,9 @@ def run(source: Any, output: Path, config: Config, estimator: Any, **options: An
 
 
 def sized(size: int | str, **options: Any) -> Config:
-    return load_config(None, {"chunk_size": size, "coarse": 0, "loop": False, **options})
+    return load_config(
+        None, {"colmap_points": "dense", "chunk_size": size, "coarse": 0, "loop": False, **options}
+    )
 
 
 def test_an_estimator_without_a_plan_gets_what_was_asked_for(

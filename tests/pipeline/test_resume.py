@@ -44,7 +44,7 @@ def uninterrupted(
 ) -> tuple[dict[str, str], int]:
     run = tmp_path_factory.mktemp("whole") / "run"
     estimator = CountingEstimator(world, level=1.0)
-    config = load_config(None, {"chunk_size": 16, "overlap": 8})
+    config = load_config(None, {"colmap_points": "dense", "chunk_size": 16, "overlap": 8})
     da3stream.reconstruct(SimulatedSource(world), run, config=config, estimator=estimator)
     return digests(run), len(estimator.chunks)
 
@@ -139,7 +139,7 @@ def test_another_configuration_or_input_refuses(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world, fail_at=2))
-    other = load_config(None, {"chunk_size": 20, "overlap": 8})
+    other = load_config(None, {"colmap_points": "dense", "chunk_size": 20, "overlap": 8})
     with pytest.raises(RunMismatchError, match=r"chunk_size \(was 16, now 20\)"):
         da3stream.reconstruct(source, tmp_path, config=other, estimator=CountingEstimator(world), resume=True)
     shorter = SimulatedSource(world, frames=40)

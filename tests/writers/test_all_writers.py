@@ -60,7 +60,7 @@ FILES = {
     "depth_png": (*(f"depth_png/{i:06d}.png" for i in range(4)), "depth_png/depth.json"),
     "depth_exr": (*(f"depth_exr/{i:06d}.exr" for i in range(4)), "depth_exr/depth.json"),
 }
-SAMPLED = ("pcd", "colmap", "ply_chunks", "glb", "nerfstudio")
+SAMPLED = ("pcd", "colmap", "ply_chunks", "glb", "nerfstudio", "mesh", "rerun", "mcap", "ros2bag")
 """Which points they take depends on the confidence of the others of a block."""
 
 
