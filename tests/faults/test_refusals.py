@@ -72,7 +72,7 @@ OTHERS: dict[str, Any] = {
 }
 """A value of every option that is not the one of the run."""
 NOT_ALONE = ("poses", "masks", "distortion")
-"""They need files or intrinsics: see tests/pipeline/test_known_poses.py, test_masks.py, test_known_camera.py."""
+"""They need files or intrinsics; see test_known_poses.py, test_masks.py and test_known_camera.py."""
 
 
 @pytest.fixture(scope="module")
