@@ -83,8 +83,8 @@ def load_open3d() -> ModuleType:
         raise MissingDependencyError(
             "open3d is installed, but a system library that it needs is missing",
             got=str(error),
-            hint="On Linux it needs libusb-1.0, libgl1 and libgomp1 "
-            "(`apt-get install libusb-1.0-0 libgl1 libgomp1`).",
+            hint="On Linux it needs libusb-1.0, libgl1, libegl1 and libgomp1 "
+            "(`apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1`).",
         ) from None
     return open3d
 
