@@ -68,6 +68,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return outputs_of(folder)
 
 
+PLAIN = {"colmap_points": "dense"}
+"""COLMAP's matches take most of the time, and nothing here is about them."""
+
 # The estimator ----------------------------------------------------------------------------------------------
 
 
@@ -86,7 +89,7 @@ def test_what_is_lost_from_outside_ends_the_run_and_leaves_nothing_out(
 
 @pytest.mark.parametrize("full_at", [0, 2, 5])
 def test_interrupted_right_after_the_chunks_became_shorter(tmp_path: Path, full_at: int) -> None:
-    config = load_config(None, {"chunk_size": 24, "coarse": 0, "loop": False})
+    config = load_config(None, {"chunk_size": 24, "coarse": 0, "loop": False, **PLAIN})
     full = DeviceMemoryError("the memory of the GPU is full")
     run(tmp_path / "whole", FaultyEstimator({full_at: full}), config)
     with pytest.raises(KeyboardInterrupt):
@@ -120,7 +123,7 @@ def test_a_run_whose_decoder_is_killed_is_resumed_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames_before: int
 ) -> None:
     video = encode_video(tmp_path / "long.mp4", frames=70, size=(640, 480))
-    config = load_config(None, {"chunk_size": 16, "loop": False, "select": "all", "resolution": 126})
+    config = load_config(None, {"chunk_size": 16, "loop": False, "select": "all", "resolution": 126, **PLAIN})
     before, frames = children(), VideoSource.__iter__
 
     def killed(source: VideoSource) -> Any:
@@ -220,7 +223,7 @@ def test_a_run_whose_worker_is_killed_is_resumed_to_the_same_result(
     folder.mkdir()
     for index, image in enumerate(photos):
         cv2.imwrite(str(folder / f"{index:03d}.png"), image[..., ::-1])
-    config = load_config(None, {"model": "classical", "chunk_size": 4, "loop": False, "coarse": 0})
+    config = load_config(None, {"model": "classical", "chunk_size": 4, "loop": False, "coarse": 0, **PLAIN})
     da3stream.reconstruct(folder, tmp_path / "whole", config=config)
     before, jobs = children(), 0
     ask = WorkerProcess.ask

@@ -32,7 +32,8 @@ def two_laps(frames: int = 130, lap_frames: int = LAP) -> SimulatedWorld:
 def bridged(**options: Any) -> Config:
     """Both kinds of bridges, and the outputs that are quick to write."""
     names = "poses,tum,cameras,loops,trajectory,pcd"
-    return load_config(None, {"chunk_size": SIZE, "coarse": STRIDE, "export": names, **options})
+    fixed = {"chunk_size": SIZE, "coarse": STRIDE, "export": names, "colmap_points": "dense"}
+    return load_config(None, {**fixed, **options})
 
 
 def is_coarse(indices: NDArray[Any]) -> bool:

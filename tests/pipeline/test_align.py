@@ -44,7 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tilted: SimulatedWorld) -
     """A run; TUM was exported later."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     formats = ("poses", "cameras", "loops", "trajectory", "pcd", "colmap")
-    config = load_config(None, {"chunk_size": 16, "overlap": 8, "coarse": 0, "export": formats})
+    options = {"chunk_size": 16, "overlap": 8, "coarse": 0, "export": formats, "colmap_points": "dense"}
+    config = load_config(None, options)
     source = SimulatedSource(tilted, magnification=2)
     da3stream.reconstruct(source, folder, config=config, estimator=CountingEstimator(tilted))
     da3stream.export(folder, ("tum",))

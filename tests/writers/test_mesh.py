@@ -118,6 +118,7 @@ def test_colours_are_those_of_the_place(sphere: Mesh) -> None:
     assert np.abs(sphere.colors - expected).mean() < 3
 
 
+@pytest.mark.slow
 def test_tiles_meet_without_gaps_and_without_doubled_faces(
     views: list[DepthView], monkeypatch: pytest.MonkeyPatch
 ) -> None:
