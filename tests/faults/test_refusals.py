@@ -61,7 +61,7 @@ OTHERS: dict[str, Any] = {
     "pose_unit": "metre",
     "masks": "masks",
     "distortion": "radtan:0.1,0.0,0.0,0.0",
-    "colmap_points": "dense",
+    "colmap_points": "tracks",
     "colmap_format": "text",
     "camera_model": "OPENCV",
     "per_frame_cameras": True,
@@ -71,8 +71,8 @@ OTHERS: dict[str, Any] = {
     "mesh_voxel": 0.1,
 }
 """A value of every option that is not the one of the run."""
-NOT_ALONE = ("poses", "masks", "distortion")
-"""They need files or intrinsics; see test_known_poses.py, test_masks.py and test_known_camera.py."""
+NOT_ALONE = ("poses", "masks", "distortion", "refine")
+"""They need files, intrinsics or tracks; see test_known_poses.py, test_masks.py and test_known_camera.py."""
 
 
 @pytest.fixture(scope="module")

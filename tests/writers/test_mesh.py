@@ -143,6 +143,7 @@ def _turned(faces: NDArray[np.int32]) -> list[list[int]]:
     return turned
 
 
+@pytest.mark.slow
 def test_a_courtyard_is_meshed_within_a_voxel_of_its_walls() -> None:
     """Each vertex lies near the plane of some rectangle of the scene."""
     surfaces, voxel = courtyard(), 0.1

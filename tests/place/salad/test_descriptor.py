@@ -79,6 +79,7 @@ def test_a_descriptor_that_is_not_finite_is_an_error(
         descriptor.describe(np.zeros((1, 28, 42, 3), np.uint8), indices=np.array([7]))
 
 
+@pytest.mark.slow
 def test_full_memory_halves_the_images_at_a_time_and_goes_on(
     salad: SaladNetwork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
