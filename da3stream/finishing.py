@@ -135,9 +135,13 @@ def write_outputs(
             for writer in writers:
                 writer.abort()
             raise
+    named = dict(zip(_distinct(names), writers, strict=True))
     written = WrittenOutputs(
-        reports={name: writer.report for name, writer in zip(_distinct(names), writers, strict=True)},
-        warnings=tuple(warning for writer in writers for warning in writer.warnings),
+        reports={name: writer.report for name, writer in named.items()},
+        warnings=(
+            *_depth_is_reduced([name for name, writer in named.items() if writer.has_full_depth], config),
+            *(warning for writer in writers for warning in writer.warnings),
+        ),
     )
     for warning in written.warnings:
         progress(Progress(stage="outputs", message=warning))
@@ -147,6 +151,12 @@ def write_outputs(
 def _distinct(names: Sequence[str]) -> list[str]:
     """The formats in the order of their writers."""
     return list(dict.fromkeys(names))
+
+
+def _depth_is_reduced(names: Sequence[str], config: Config) -> list[str]:
+    if not names or config.keep == "full":
+        return []
+    return [f"{', '.join(names)}: with the reduced depth (a third of the size); --keep full keeps all of it"]
 
 
 def _cleaned(run: Run, placed: PlacedMap, config: Config, *, with_gaussians: bool) -> Iterator[FrameBlock]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,9 @@ class Writer(ABC):
 
     A subclass opens its pending files in `__init__` and keeps no block after `add` returns.
     """
+
+    has_full_depth: ClassVar[bool] = False
+    """Whether the format holds depth maps of full size where the run has kept them, reduced ones else."""
 
     def __init__(self, context: WriterContext) -> None:
         self.context = context

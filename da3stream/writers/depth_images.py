@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from da3stream.geometry.camera import Camera
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
-from da3stream.writers.kept_depth import FrameDepth, KeptDepth
+from da3stream.writers.kept_depth import FrameDepth, depth_of
 from da3stream.writers.pending import PendingOutputs
 
 
@@ -24,9 +24,10 @@ class DepthImagesWriter(Writer):
     name: ClassVar[str]
     suffix: ClassVar[str]
 
+    has_full_depth = True
+
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
-        self._kept = KeptDepth(self.name)
         self._pending = PendingOutputs(context.outputs)
         self._folder = self._pending.folder(self.name)
         try:
@@ -47,7 +48,7 @@ class DepthImagesWriter(Writer):
 
     def add(self, block: FrameBlock) -> None:
         for row, index in enumerate(block.index.tolist()):
-            found, file_name = self._kept.map_of(block, row), f"{index:06d}{self.suffix}"
+            found, file_name = depth_of(block, row), f"{index:06d}{self.suffix}"
             self._write(self._folder / file_name, found)
             line = json.dumps({"file": file_name, **_described(block, row, found)}, allow_nan=False)
             self._json.write(self._separator + line.encode())

@@ -14,7 +14,7 @@ from da3stream.errors import MissingDependencyError, StoreError
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.depth_vis import RANGE_PERCENTILES, turbo
-from da3stream.writers.kept_depth import KeptDepth
+from da3stream.writers.kept_depth import depth_at_image_size
 from da3stream.writers.pending import PendingOutputs
 
 FRAMES_PER_SECOND = 10
@@ -33,9 +33,10 @@ class DepthVisWriter(Writer):
     a scratch folder, losslessly compressed.
     """
 
+    has_full_depth = True
+
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
-        self._kept = KeptDepth("depth_vis")
         self._indices: list[int] = []
         self._counts = np.zeros(_CODES, dtype=np.int64)
         self._pending = PendingOutputs(context.outputs)
@@ -49,7 +50,7 @@ class DepthVisWriter(Writer):
 
     def add(self, block: FrameBlock) -> None:
         for row, index in enumerate(block.index.tolist()):
-            codes = _nearness_codes(self._kept.at_image_size(block, row).depth)
+            codes = _nearness_codes(depth_at_image_size(block, row).depth)
             self._counts += np.bincount(codes.ravel(), minlength=_CODES)
             _write_png(self._waiting / f"{index}_image.png", block.images[row])
             _write_png(self._waiting / f"{index}_depth.png", codes)

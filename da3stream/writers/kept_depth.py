@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 
 from da3stream.scene import FrameBlock
 from da3stream.writers.upsampling import DepthMap, resample_depth, resize_depth
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,62 +23,38 @@ class FrameDepth:
     """(3, 3) in pixels of the map; the centre of the top-left pixel is (0.5, 0.5)."""
 
 
-class KeptDepth:
-    """Full-size depth of runs made with `--keep full`, otherwise the reduced depth, which is said once.
+def depth_of(block: FrameBlock, row: int) -> FrameDepth:
+    """A frame's depth: of full size, with the camera of the image, after `--keep full`; else as reduced.
 
     What the run takes for unknown in the reduced depth (sky, filled holes) is unknown at full size too.
     """
+    if block.full_depth is not None:
+        found = _full(block, row)
+        return FrameDepth(depth=found.depth, confidence=found.confidence, intrinsics=block.intrinsics[row])
+    depth, confidence = block.depth[row], block.confidence[row]
+    is_known = (confidence > 0) & (depth > 0) & np.isfinite(depth)
+    zero = np.float32(0)
+    return FrameDepth(
+        depth=np.where(is_known, depth, zero).astype(np.float32),
+        confidence=np.where(is_known, confidence, zero).astype(np.float32),
+        intrinsics=block.depth_intrinsics[row],
+    )
 
-    def __init__(self, export_name: str) -> None:
-        """
-        Args:
-            export_name: the format that asks, for the message.
-        """
-        self._export_name = export_name
-        self._is_said = False
 
-    def map_of(self, block: FrameBlock, row: int) -> FrameDepth:
-        """A frame's depth at the size at which it was kept; full-size depth at that of the image."""
-        if block.full_depth is not None:
-            found = self._full(block, row)
-            return FrameDepth(
-                depth=found.depth, confidence=found.confidence, intrinsics=block.intrinsics[row]
-            )
-        self._say(block)
-        depth, confidence = block.depth[row], block.confidence[row]
-        is_known = (confidence > 0) & (depth > 0) & np.isfinite(depth)
-        zero = np.float32(0)
-        return FrameDepth(
-            depth=np.where(is_known, depth, zero).astype(np.float32),
-            confidence=np.where(is_known, confidence, zero).astype(np.float32),
-            intrinsics=block.depth_intrinsics[row],
-        )
+def depth_at_image_size(block: FrameBlock, row: int) -> DepthMap:
+    """A frame's depth for every pixel of its image; reduced depth is interpolated."""
+    return _reduced_at_image_size(block, row) if block.full_depth is None else _full(block, row)
 
-    def at_image_size(self, block: FrameBlock, row: int) -> DepthMap:
-        """A frame's depth for every pixel of its image; reduced depth is interpolated."""
-        if block.full_depth is not None:
-            return self._full(block, row)
-        self._say(block)
-        return _reduced_at_image_size(block, row)
 
-    def _full(self, block: FrameBlock, row: int) -> DepthMap:
-        assert block.full_depth is not None
-        assert block.full_confidence is not None
-        full = resize_depth(block.full_depth[row], block.full_confidence[row], *block.images.shape[1:3])
-        is_known = (full.confidence > 0) & (_reduced_at_image_size(block, row).confidence > 0)
-        zero = np.float32(0)
-        return DepthMap(
-            depth=np.where(is_known, full.depth, zero), confidence=np.where(is_known, full.confidence, zero)
-        )
-
-    def _say(self, block: FrameBlock) -> None:
-        if not self._is_said:
-            height, width = block.depth.shape[1:]
-            logger.warning(
-                "%s: only the reduced depth was kept, %d x %d pixels. Run with --keep full for full size.",
-                self._export_name, width, height,
-            )  # fmt: skip
-        self._is_said = True
+def _full(block: FrameBlock, row: int) -> DepthMap:
+    assert block.full_depth is not None
+    assert block.full_confidence is not None
+    full = resize_depth(block.full_depth[row], block.full_confidence[row], *block.images.shape[1:3])
+    is_known = (full.confidence > 0) & (_reduced_at_image_size(block, row).confidence > 0)
+    zero = np.float32(0)
+    return DepthMap(
+        depth=np.where(is_known, full.depth, zero), confidence=np.where(is_known, full.confidence, zero)
+    )
 
 
 def _reduced_at_image_size(block: FrameBlock, row: int) -> DepthMap:

@@ -15,7 +15,7 @@ from da3stream.writers.cloud import PointCloud
 from da3stream.writers.colmap.images import begin_images
 from da3stream.writers.depth_png import MILLIMETRE, depth_steps, write_grey
 from da3stream.writers.image_choice import evenly_along_path
-from da3stream.writers.kept_depth import KeptDepth
+from da3stream.writers.kept_depth import depth_at_image_size
 from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.ply import PointPly
 from da3stream.writers.sampling import CloudSampler
@@ -45,9 +45,10 @@ class NerfstudioWriter(Writer):
     Format: https://docs.nerf.studio/quickstart/data_conventions.html
     """
 
+    has_full_depth = True
+
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
-        self._kept = KeptDepth("nerfstudio")
         self._is_chosen = np.zeros(context.frames, dtype=bool)
         self._is_chosen[evenly_along_path(context.positions_in_world, context.config.colmap_images)] = True
         self._seen = 0
@@ -74,7 +75,7 @@ class NerfstudioWriter(Writer):
         self._images.add(block, rows)
         self._frames.append(_Frames.of(block, rows, self._images.sizes(block)[rows]))
         for row in rows.tolist():
-            depth = self._kept.at_image_size(block, row).depth
+            depth = depth_at_image_size(block, row).depth
             write_grey(self._folder / _depth_path(block.index[row]), depth_steps(depth, MILLIMETRE))
 
     def finish(self) -> None:

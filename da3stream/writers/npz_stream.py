@@ -17,7 +17,7 @@ from da3stream.geometry.rigid3 import invert
 from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.cloud import colors_along
-from da3stream.writers.kept_depth import FrameDepth, KeptDepth
+from da3stream.writers.kept_depth import FrameDepth, depth_of
 from da3stream.writers.pending import PendingOutputs
 
 _PIECE_BYTES = 1 << 20
@@ -39,9 +39,10 @@ class MiniNpzWriter(Writer):
     name: ClassVar = "mini_npz"
     with_images: ClassVar = False
 
+    has_full_depth = True
+
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
-        self._kept = KeptDepth(self.name)
         self._pending = PendingOutputs(context.outputs)
         self._scratch = PendingOutputs(context.outputs)
         self._stream = self._pending.file(f"{self.name}/results.npz")
@@ -58,7 +59,7 @@ class MiniNpzWriter(Writer):
             MixedImageSizesError: not all depth maps of the run have one size.
         """
         for row in range(len(block)):
-            found = self._kept.map_of(block, row)
+            found = depth_of(block, row)
             images = {"image": _image_at(block, row, found)} if self.with_images else {}
             camera = {
                 "extrinsics": invert(block.world_from_cam[row])[:3].astype(np.float32),

@@ -264,7 +264,9 @@ def test_every_format_can_be_exported_later_and_gives_the_same_files_again(
     # Recordings of rerun have random row ids; the simulated estimator predicts no Gaussians.
     everything = tuple(name for name in get_args(ExportName) if name not in ("rerun", "gs_ply"))
     config = load_config(None, {"chunk_size": 16, "keep": keep, "export": everything})
-    da3stream.reconstruct(source, run, config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    result = da3stream.reconstruct(source, run, config=config, estimator=SimulatedEstimator(world, 1, 0.0))
+    said = [warning for warning in result.warnings if "with the reduced depth" in warning]
+    assert len(said) == (keep == "reduced")
     made = _exported(run)
     da3stream.export(run, everything)
     assert _exported(run) == made
