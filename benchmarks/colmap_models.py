@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run directories with colmap/")
     parser.add_argument("--truth", action="append", type=Path, help="one for each run, in their order")
     parser.add_argument("--scratch", type=Path, default=Path("colmap_models_scratch"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     truths = [*(arguments.truth or []), *[None] * len(arguments.runs)]
     results = {

@@ -115,7 +115,8 @@ def test_help_of_export_names_every_format() -> None:
 
 def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    ended = da3stream("run", video, "-o", run, "--every", "2", "--resolution", "336", "--json")
+    options = ("--every", "2", "--resolution", "336", "--colmap-points", "dense")
+    ended = da3stream("run", video, "-o", run, *options, "--json")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert lines[-1]["stage"] == "result"
@@ -125,7 +126,7 @@ def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:
     assert poses.shape == (10, 16)
     assert np.isfinite(poses).all()
 
-    again = da3stream("run", video, "-o", run, "--every", "2", "--resolution", "336")
+    again = da3stream("run", video, "-o", run, *options)
     assert again.returncode == 1
     assert "--resume" in again.stderr
     (run / "trajectory_kitti.txt").unlink()
