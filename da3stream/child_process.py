@@ -1,4 +1,4 @@
-"""How a child process ended, by its exit status: a leaf, since the decoder and the mappers are both children.
+"""How child processes end, and how their parent learns why: a leaf, since there are several of them.
 
 A crash comes from what the child worked on, and would come again: the work is lost, and what remains is used.
 Any other signal comes from outside, from a user or from a system that is short of memory. Then nothing may be
@@ -28,3 +28,15 @@ def signal_name(status: int) -> str | None:
 def has_crashed(status: int) -> bool:
     """Whether a process ended by a crash of its own, by `Popen.returncode`."""
     return signal_name(status) in CRASHES
+
+
+def take_signals_back() -> None:
+    """In a child with pycolmap: die of a crash at once, and leave Ctrl-C, which reaches all, to the parent.
+
+    pycolmap installs handlers that print a stack trace first. They were seen to deadlock there, which turns a
+    crash into a process that hangs.
+    """
+    for name in (*CRASHES, "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

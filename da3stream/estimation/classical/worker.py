@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import sys
 import threading
 from typing import IO
 
 import numpy as np
 
+from da3stream.child_process import take_signals_back
 from da3stream.estimation.classical import native_mapping, native_model, native_verification
 from da3stream.estimation.classical.jobs import (
     graph_arrays,
@@ -28,7 +28,7 @@ from da3stream.estimation.classical.wire import Message, read_message, write_mes
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    _take_signals_back()
+    take_signals_back()
     native_model.silence()
     replies = _claim_stdout()
     requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -83,18 +83,6 @@ def _adjust(request: Message) -> Message:
 
 
 _JOBS = {"verify": _verify, "map": _map, "adjust": _adjust}
-
-
-def _take_signals_back() -> None:
-    """Die of a crash at once, and leave Ctrl-C, which reaches the whole process group, to the parent.
-
-    pycolmap installs handlers that print a stack trace first. They were seen to deadlock there, which turns a
-    crash into a process that hangs.
-    """
-    for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTERM"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _claim_stdout() -> IO[bytes]:

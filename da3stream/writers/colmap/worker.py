@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import cv2
 import pycolmap
 
+from da3stream.child_process import take_signals_back
 from da3stream.errors import Da3StreamError
 from da3stream.geometry.rigid3 import invert
 from da3stream.writers.colmap.job import ColmapJob, load_job
@@ -39,7 +39,7 @@ _NEWS_EVERY = 50
 def main() -> None:
     """Do the job in the folders named by the arguments."""
     folder, scratch = map(Path, sys.argv[1:3])
-    _take_signals_back()
+    take_signals_back()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what native code prints
@@ -56,18 +56,6 @@ def main() -> None:
         reply(error={"type": type(error).__name__, **parts})
     except (RuntimeError, ValueError, LookupError, ArithmeticError, cv2.error) as error:
         reply(failed=" ".join(f"{type(error).__name__}: {error}".split()))
-
-
-def _take_signals_back() -> None:
-    """Die of a crash at once, and leave Ctrl-C, which reaches the whole process group, to the parent.
-
-    pycolmap installs handlers that print a stack trace first. They were seen to deadlock there, which turns a
-    crash into a process that hangs.
-    """
-    for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTERM"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _leave_with_parent() -> None:
