@@ -38,7 +38,10 @@ def counted(cut: Execution, frames: int, *, with_rays: bool = False) -> int:
     return max(live.highest.values())
 
 
-@pytest.mark.parametrize(("cut", "with_rays"), [(CUTS[0], False), (CUTS[1], True), (CUTS[2], False)])
+@pytest.mark.parametrize(
+    ("cut", "with_rays"),
+    [pytest.param(CUTS[0], False, marks=pytest.mark.slow), (CUTS[1], True), (CUTS[2], False)],
+)
 def test_the_peak_of_many_frames_follows_from_few(cut: Execution, with_rays: bool) -> None:
     memory = forward_memory("tiny", SIZE, execution=cut, with_rays=with_rays)
     assert memory.activation_bytes(24) == pytest.approx(counted(cut, 24, with_rays=with_rays), rel=1e-3)

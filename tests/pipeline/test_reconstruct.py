@@ -256,7 +256,8 @@ def test_keep(tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, ke
             da3stream.export(run, ("results",))
 
 
-@pytest.mark.parametrize("keep", ["reduced", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", ["reduced", "full"])
 def test_every_format_can_be_exported_later_and_gives_the_same_files_again(
     tmp_path: Path, world: SimulatedWorld, source: SimulatedSource, keep: str
 ) -> None:

@@ -199,7 +199,7 @@ def test_the_dense_points_lie_beside_the_model(make_context, outputs):
     assert vertex["red"].dtype == np.uint8
 
 
-@pytest.mark.parametrize("window", [300, 4])
+@pytest.mark.parametrize("window", [pytest.param(300, marks=pytest.mark.slow), 4])
 def test_refinement_brings_wrong_poses_nearer_to_the_truth(make_context, outputs, monkeypatch, window):
     model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
     monkeypatch.setattr(refinement, "WINDOW", window)
@@ -221,6 +221,7 @@ def test_refinement_brings_wrong_poses_nearer_to_the_truth(make_context, outputs
     assert np.abs(centres(refined) - centres(wrong)).max() < 0.12, "it must stay where it was"
 
 
+@pytest.mark.slow
 def test_what_moves_too_far_is_not_kept(make_context, outputs):
     model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
     for frame in model.frames.values():

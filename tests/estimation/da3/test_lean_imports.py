@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 LEAN = (
     "da3stream.estimation.da3.loading",
     "da3stream.estimation.da3.network",
@@ -39,10 +41,13 @@ def test_the_probe_notices_a_foreign_package() -> None:
     assert loaded_by("da3stream.config") >= {"pydantic", "yaml"}
 
 
+@pytest.mark.slow
 def test_a_network_runs_where_nothing_else_is_installed() -> None:
     done = ended(
         f"""
 import sys
+
+import pytest
 sys.modules.update(dict.fromkeys({FOREIGN!r}))  # importing any of them is an ImportError now
 import torch
 from da3stream.estimation.da3.loading import load_network

@@ -57,6 +57,7 @@ def test_stages_agree(salad: SaladNetwork) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_stages_agree_at_the_size_of_a_run(salad: SaladNetwork, shared: Path) -> None:
     check_all(salad, load(shared / SHARED_FIXTURES / "salad_336.npz"))
 
