@@ -115,9 +115,7 @@ def export(
     run = open_existing(Path(run_directory))
     try:
         config = _config_of_finished(run)
-        check_installed(names)
-        DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
-        source = _reopen(run, config)
+        source = _source_for(run, config, names)
         watching = progress or ignore_progress
         written = write_outputs(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
@@ -165,8 +163,7 @@ def align(
     try:
         config = _config_of_finished(run)
         names = formats_of(run, config)
-        DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
-        source = _reopen(run, config)
+        source = _source_for(run, config, names)
         placed = PlacedMap.of(run, config.scale_prior, is_aligned=False)
         alignment = choose_alignment(run, placed, request)
         run.put_alignment(alignment)
@@ -181,6 +178,13 @@ def align(
         return alignment
     finally:
         run.close()
+
+
+def _source_for(run: Run, config: Config, names: tuple[str, ...]) -> FrameSource | None:
+    """The input of a finished run, now that these formats can be written: nothing is missing for them."""
+    check_installed(names)
+    DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
+    return _reopen(run, config)
 
 
 def _config_of_finished(run: Run) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy.spatial.transform import Rotation
 import da3stream
 from da3stream import load_config, pipeline
 from da3stream.cli import cli
-from da3stream.errors import ConfigError, RunIncompleteError
+from da3stream.errors import ConfigError, MissingDependencyError, RunIncompleteError
 from da3stream.geometry.sim3 import Sim3
 from da3stream.store.journal import Journal
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
@@ -282,3 +283,14 @@ def test_the_command_says_what_it_did(run: Path) -> None:
     told = CliRunner().invoke(cli, ["info", str(run)]).output
     assert "upright by plane" in told
     assert "metres by hand" in told
+
+
+def test_a_missing_package_is_said_before_anything_changes(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    da3stream.export(run, ("rerun",))
+    before = (run / "journal.jsonl").read_bytes(), (run / "run.json").read_bytes()
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(MissingDependencyError, match=r"da3stream\[rerun\]"):
+        pipeline.align(run, scale=2.0)
+    assert ((run / "journal.jsonl").read_bytes(), (run / "run.json").read_bytes()) == before

@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 import da3stream
-from da3stream import Config, Prediction, load_config
+from da3stream import Config, load_config
 from da3stream.cli import cli
 from da3stream.errors import ConfigError, RunIncompleteError
-from da3stream.estimation.da3.estimator import DA3Estimator
 from da3stream.store import open_existing
 from tests.estimation.da3.seeded_weights import seeded_images
+
+from .interrupting import interrupted_estimates
 
 FRAMES = 10
 
@@ -96,18 +97,8 @@ def test_an_interrupted_run_is_resumed_to_the_same_file(
 ) -> None:
     config = options(gaussian_degree=2, coarse=0)
     da3stream.reconstruct(photos, tmp_path / "whole", config=config)
-    estimate, calls = DA3Estimator.estimate, []
-
-    def interrupted(self: DA3Estimator, *arguments: Any, **keywords: Any) -> Prediction:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return estimate(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DA3Estimator, "estimate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            da3stream.reconstruct(photos, tmp_path / "run", config=config)
+    with interrupted_estimates(monkeypatch, call=3), pytest.raises(KeyboardInterrupt):
+        da3stream.reconstruct(photos, tmp_path / "run", config=config)
     assert list((tmp_path / "run" / "gaussians").iterdir())
     da3stream.reconstruct(photos, tmp_path / "run", config=config, resume=True)
     first, second = ((tmp_path / name / "gs_ply" / "gaussians.ply").read_bytes() for name in ("whole", "run"))

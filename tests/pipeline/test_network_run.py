@@ -29,6 +29,8 @@ from da3stream.store.manifest import encode_manifest
 from tests.estimation.da3.checkpoint_files import few_arrays, tiny_arrays, write_folder
 from tests.estimation.da3.seeded_weights import seeded_images
 
+from .interrupting import interrupted_estimates
+
 FRAMES = 10
 IDENTICAL = ("camera_poses.txt", "camera_poses.ply", "intrinsic.txt", "trajectory_tum.txt", "cameras.json")
 
@@ -138,18 +140,8 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     da3stream.reconstruct(photos, tmp_path / "whole", config=options())
-    estimate, calls = DA3Estimator.estimate, []
-
-    def interrupted(self: DA3Estimator, *arguments: Any, **keywords: Any) -> Prediction:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return estimate(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DA3Estimator, "estimate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            da3stream.reconstruct(photos, tmp_path / "cut", config=options())
+    with interrupted_estimates(monkeypatch, call=3), pytest.raises(KeyboardInterrupt):
+        da3stream.reconstruct(photos, tmp_path / "cut", config=options())
     ended = CliRunner().invoke(cli, ["resume", str(tmp_path / "cut")])
     assert ended.exit_code == 0, ended.output
     for name in IDENTICAL:
