@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -219,8 +220,17 @@ def _image_paths(path: Path) -> list[Path]:
             f"the folder {path} holds no image",
             got=f"{len(files)} other files ({', '.join(others)})" if files else "no files",
             expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
+            hint=_folder_with_images(path),
         )
     return sorted(images, key=_natural_key)
+
+
+def _folder_with_images(path: Path) -> str | None:
+    """Where the images are of a data set that has none at its top; None if they are not one deeper either."""
+    for folder in sorted(entry for entry in path.iterdir() if os.access(entry, os.R_OK | os.X_OK)):
+        if folder.is_dir() and any(is_image_file(file) for file in folder.iterdir()):
+            return f"There are images in {folder}: give that."
+    return None
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -165,6 +165,14 @@ def test_folders_without_images(tmp_path: Path) -> None:
         ImageFolderSource(tmp_path / "nowhere", CONFIG)
 
 
+def test_a_folder_whose_images_lie_deeper_says_where(tmp_path: Path) -> None:
+    (tmp_path / "fox" / "images").mkdir(parents=True)
+    (tmp_path / "fox" / "transforms.json").write_text("{}")
+    write(tmp_path / "fox" / "images" / "1.png", picture(0))
+    with pytest.raises(NoFramesError, match=r"There are images in .*fox/images: give that"):
+        ImageFolderSource(tmp_path / "fox", CONFIG)
+
+
 def test_a_single_image_is_a_source_of_one_frame(tmp_path: Path) -> None:
     write(tmp_path / "a.png", picture(0))
     write(tmp_path / "b.png", picture(1))
