@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args
 
 from da3stream import __version__
 from da3stream.config import Config, load_config
-from da3stream.config.model import ModelName
 from da3stream.disk import DiskBudget
+from da3stream.equipment import equip
 from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
 from da3stream.estimation import (
-    EstimatorOnDemand,
-    GaussianOptions,
     GeometryEstimator,
-    estimator_on_demand,
-    no_gaussians,
-    resolve_model,
 )
-from da3stream.estimation.da3.device import choose_device, runs_on_gpu
-from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
-from da3stream.executors.remote import RemoteEstimator
 from da3stream.finishing import formats_of, trajectory_of, write_outputs
 from da3stream.opening import open_frames, open_input
 from da3stream.place.base import PlaceDescriptor
-from da3stream.place.choice import resolve_place
-from da3stream.place.describing import no_backbone
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
@@ -220,57 +208,36 @@ def _opened(
     config, opened, watching = given.config, given.source, progress or ignore_progress
     if config.distortion is not None:
         watching(Progress(stage="start", message=f"images are undistorted ({config.distortion})"))
-    begun = check_usable(Path(output), resume=resume, overwrite=overwrite) and resume
-    disk = DiskBudget(Path(output), config)
+    root = Path(output)
+    begun = check_usable(root, resume=resume, overwrite=overwrite) and resume
+    disk = DiskBudget(root, config)
     if not begun:
         disk.plan(opened.size_hint())
-    if (
-        estimator is not None
-        and _gaussians_of(config)
-        and not getattr(estimator, "predicts_gaussians", False)
-    ):
-        raise no_gaussians(estimator.name)
-    on_cluster: RayExecutor | None = None
-    own: EstimatorOnDemand | RemoteEstimator | None = None
-    made: EstimatorOnDemand | RayExecutor | None = None
-    if config.executor == "ray":
-        made = on_cluster = _ray_executor(Path(output), begun, config, estimator, watching)
-        own = on_cluster.estimator if estimator is None else None
-        estimator = on_cluster.estimator
-    elif estimator is None:
-        estimator = own = made = _own_estimator(Path(output), begun, config, watching)
-    try:
-        place, load = _place_descriptor(Path(output), begun, config, descriptor, watching)
-        own_place = load if descriptor is None else None
-        if own and place == "backbone" and own.name.partition("+")[0] == "classical":
-            raise no_backbone(own.name)
+    with equip(read_manifest(root) if begun else None, config, estimator, descriptor, watching) as equipment:
         request = RunRequest(
             config=config.model_dump(mode="json"),
             source=opened.identity(),
             input=_name_of(source, opened),
-            model=estimator.name,
-            place=place,
-            weights=own.weights if own and not begun else None,
-            place_weights=_place_weights(own_place) if own_place and not begun else None,
+            model=equipment.estimator.name,
+            place=equipment.place,
+            weights=None if begun else equipment.weights,
+            place_weights=None if begun else equipment.place_weights,
             timestamps_are_synthetic=getattr(opened, "timestamps_are_synthetic", False),
             poses=None if given.poses is None else given.poses.identity(),
             poses_in_metres=given.poses_in_metres,
             masks=None if given.masks is None else given.masks.identity(),
         )
-        run = open_run(Path(output), request, version=__version__, resume=resume, overwrite=overwrite)
+        run = open_run(root, request, version=__version__, resume=resume, overwrite=overwrite)
         try:
-            for path in run.changed_outputs if run.is_finished else ():
-                line = f"{path} is not as it was written; `da3stream export` writes it again"
-                watching(Progress(stage="start", message=line))
-            if own and not run.is_finished:
-                _check_weights(run, "weights", own.name, own.weights)
-            if own_place and not run.is_finished:
-                _check_weights(run, "place_weights", place, _place_weights(own_place))
-            places = PlaceRecorder(run, estimator.name, load)
+            if run.is_finished:
+                _tell_changed_outputs(run, watching)
+            else:
+                equipment.check(run)
+            places = PlaceRecorder(run, equipment.estimator.name, equipment.load_place)
             if isinstance(opened, CapturesOnce):
                 given = replace(given, source=Recording(run, opened, config, watching))
-            with on_cluster or LocalExecutor(estimator) as executor:
-                yield Session(run, given, estimator, executor, places, disk, watching)
+            with equipment.executor as executor:
+                yield Session(run, given, equipment.estimator, executor, places, disk, watching)
             if run.is_finished:
                 run.recording.drop_files()
         except InputError:
@@ -278,9 +245,12 @@ def _opened(
             raise
         finally:
             run.close()
-    finally:
-        if made:
-            made.close()
+
+
+def _tell_changed_outputs(run: Run, progress: ProgressCallback) -> None:
+    for path in run.changed_outputs:
+        line = f"{path} is not as it was written; `da3stream export` writes it again"
+        progress(Progress(stage="start", message=line))
 
 
 def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | None:
@@ -288,112 +258,6 @@ def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | Non
     if isinstance(opened, CapturesOnce):
         return getattr(opened, "input", None)
     return str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None
-
-
-def _own_estimator(
-    output: Path, begun: bool, config: Config, progress: ProgressCallback
-) -> EstimatorOnDemand:
-    """The estimator that the configuration names; for a run that was begun, the one it was begun with.
-
-    For a new run it is made at once: what is missing is said before there is a run directory. One that
-    was begun may be of other settings, which is said before a network is loaded, or finished.
-    """
-    notify = _start_notice(progress)
-    if not begun:
-        worker = estimator_on_demand(resolve_model(config, notify), config, notify, _gaussians_of(config))
-        worker.prepare()
-        return worker
-    return estimator_on_demand(_model_of_run(output, config), config, notify, _gaussians_of(config))
-
-
-def _gaussians_of(config: Config) -> GaussianOptions | None:
-    """The Gaussians that are to be predicted; None unless they are to be written."""
-    if "gs_ply" not in config.export:
-        return None
-    return GaussianOptions(most=config.max_gaussians, coefficients=(config.gaussian_degree + 1) ** 2)
-
-
-def _ray_executor(
-    output: Path,
-    begun: bool,
-    config: Config,
-    estimator: GeometryEstimator | None,
-    progress: ProgressCallback,
-) -> RayExecutor:
-    """The estimator, or the one that the configuration names, on a Ray cluster; as `_own_estimator`."""
-    model = _model_of_run(output, config) if begun else config.model
-    executor = RayExecutor(
-        estimator or ModelRecipe(model=model, config=config, gaussians=_gaussians_of(config)),
-        use_gpus=config.device != "cpu",
-        notify=_start_notice(progress),
-    )
-    if not begun:
-        executor.start()
-    return executor
-
-
-def _model_of_run(output: Path, config: Config) -> str:
-    """The model of a run that was begun: what `auto` was there."""
-    begun_with: str = read_manifest(output)["model"].partition("+")[0]
-    settled = config.model == "auto" and begun_with in get_args(ModelName)
-    return begun_with if settled else config.model
-
-
-def _start_notice(progress: ProgressCallback) -> Callable[[str], None]:
-    """Turns a line into progress of the start."""
-    return lambda line: progress(Progress(stage="start", message=line))
-
-
-def _place_descriptor(
-    output: Path,
-    begun: bool,
-    config: Config,
-    descriptor: PlaceDescriptor | None,
-    progress: ProgressCallback,
-) -> tuple[str, Callable[[], PlaceDescriptor] | None]:
-    """Name of the place descriptor, and what makes it if it is an object.
-
-    For a run that was begun, `auto` is what it was begun with. SALAD is made at once for a new run: what is
-    missing is said before there is a run directory.
-    """
-    if descriptor is not None:
-        return descriptor.name, lambda: descriptor
-    name = resolve_place(config, lambda: runs_on_gpu(config.device))
-    if begun and name != "none" and config.place == "auto":
-        recorded = read_manifest(output).get("place")
-        name = recorded if recorded in ("salad", "vlad") else name
-    if name != "salad":
-        return name, None
-
-    @cache
-    def load() -> PlaceDescriptor:
-        from da3stream.place.salad.descriptor import SaladDescriptor
-
-        return SaladDescriptor.load(device=choose_device(config.device), notify=_start_notice(progress))
-
-    if not begun:
-        load()
-    return name, load
-
-
-def _place_weights(load: Callable[[], PlaceDescriptor]) -> Mapping[str, Any] | None:
-    """Identity of the weights of our own place descriptor, which is made for it."""
-    return getattr(load(), "weights", None)
-
-
-def _check_weights(run: Run, entry: str, name: str, weights: Mapping[str, Any] | None) -> None:
-    """Raise RunMismatchError if a run was begun with other weights than these, of what is called `name`.
-
-    `entry` is where the manifest has them.
-    """
-    recorded = run.manifest.get(entry)
-    if recorded != weights:
-        raise RunMismatchError(
-            f"{run.root} was made with other weights of {name}",
-            got=weights,
-            expected=recorded,
-            hint="Give the same ones to resume, or start again with --overwrite.",
-        )
 
 
 def _reopen(run: Run, config: Config) -> FrameSource | None:

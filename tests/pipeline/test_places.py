@@ -382,7 +382,7 @@ def test_auto_stays_what_it_was_when_weights_appear(
         )
     assert place_of(tmp_path) == "vlad"
     monkeypatch.setattr(choice, "find_salad", lambda: Path("dino_salad.ckpt"))
-    monkeypatch.setattr("da3stream.pipeline.runs_on_gpu", lambda _: True)
+    monkeypatch.setattr("da3stream.equipment.runs_on_gpu", lambda _: True)
     da3stream.reconstruct(
         source, tmp_path, config=config, estimator=CountingEstimator(world, level=1.0), resume=True
     )
@@ -406,7 +406,7 @@ def test_salad_is_loaded_for_a_new_run_and_never_for_a_finished_one(
 
     monkeypatch.setattr(SaladDescriptor, "load", load)
     monkeypatch.setattr("da3stream.estimation.da3.device.cuda_is_available", lambda: False)
-    monkeypatch.setattr("da3stream.pipeline.runs_on_gpu", lambda _: True)
+    monkeypatch.setattr("da3stream.equipment.runs_on_gpu", lambda _: True)
     monkeypatch.setattr(choice, "find_salad", lambda: Path("dino_salad.ckpt"))
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(source, tmp_path, config=config, estimator=CountingEstimator(world, fail_at=2))
