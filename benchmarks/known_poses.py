@@ -2,12 +2,19 @@
 
     python benchmarks/known_poses.py
     python benchmarks/known_poses.py --model da3-base --chunk-size 60
+    python benchmarks/known_poses.py --as prior --noise 0.3 --wrong 0.1
 
 The reference has nothing to do with the run: COLMAP extracts SIFT features of the images at full size,
 matches them, and triangulates tracks with the given poses (pycolmap's point_triangulator, poses kept). Every
 track of at least three images is compared with the depth of every chunk in every image that sees it:
-`median_log_ratio` is the median of log(depth of the chunk / depth of the point), 0.03 being 3 %. The run's
-own COLMAP folder is what pycolmap reads the poses from. The round trip runs that folder again, as input.
+`median_log_ratio` is the median of log(depth of the chunk / depth of the point), 0.03 being 3 %;
+`spread_of_frames` is the standard deviation of that of single frames: what a scale for each could win. The
+run's own COLMAP folder is what pycolmap reads the poses from. The round trip runs that folder again, as
+input.
+
+`--as prior`: the true poses with noise, moved to a frame of their own, are priors. Errors of positions: of
+the priors and of the run with them as they come out, and of the run without, whose frame and unit are fitted
+to the truth first.
 """
 
 from __future__ import annotations
@@ -24,10 +31,12 @@ import numpy as np
 import pycolmap
 from metadata import describe_environment
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 import da3stream
 from da3stream.evaluation import evaluate, load_trajectory
 from da3stream.geometry import rigid3
+from da3stream.geometry.sim3 import Sim3
 from da3stream.placed_map import PlacedMap
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.store import Run, open_existing
@@ -40,6 +49,8 @@ MIN_TRACK = 3
 MIN_ANGLE_DEG = 1.0
 """Between rays of a track; with less, its depth is a guess."""
 TARGET = 0.03
+PRIORS_FROM_TRUTH = Sim3.exp(np.array([0.3, -1.0, 0.2, 5000.0, -800.0, 30.0, 0.0]))
+"""Priors lie in a frame of their own, in metres."""
 
 Array = NDArray[np.float64]
 
@@ -49,13 +60,20 @@ def main() -> None:
     parser.add_argument("--model", default="classical")
     parser.add_argument("--chunk-size", type=int, default=24)
     parser.add_argument("--frames", type=int, default=None)
+    parser.add_argument("--as", dest="poses_as", choices=("fixed", "prior"), default="fixed")
+    parser.add_argument("--noise", type=float, default=0.3, help="Of each coordinate of a prior, in metres.")
+    parser.add_argument("--turn", type=float, default=1.0, help="Of each axis of a prior, in degrees.")
+    parser.add_argument("--wrong", type=float, default=0.0, help="Share of priors that are wrong by 100 m.")
+    parser.add_argument("--every", type=int, default=1, help="Every so many frames have a prior.")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "-o", "--output", type=Path, default=None, help="JSON file; default: standard output."
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         asked = {name: value for name, value in vars(arguments).items() if name != "output"}
-        report = {**measure(Path(folder), arguments), "environment": describe_environment(asked)}
+        measured = (measure if arguments.poses_as == "fixed" else measure_priors)(Path(folder), arguments)
+        report = {**measured, "environment": describe_environment(asked)}
     text = json.dumps(report, indent=2) + "\n"
     if arguments.output is None:
         print(text, end="")
@@ -92,6 +110,59 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "optimisation": optimisation,
         "round_trip": round_trip(folder, options),
     }
+
+
+def measure_priors(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same run with priors and without, as JSON values."""
+    truth = load_trajectory(KITTI / "poses.txt").world_from_cam
+    moved = PRIORS_FROM_TRUTH.move_pose(truth)
+    times, priors = np.arange(len(truth)) / 10, noisy(moved, arguments)
+    taken = np.arange(0, len(truth), arguments.every)
+    write_tum(folder / "truth.txt", times, moved)
+    write_tum(folder / "priors.txt", times[taken], priors[taken])
+    options = {
+        "model": arguments.model,
+        "chunk_size": arguments.chunk_size,
+        "max_frames": arguments.frames,
+        "intrinsics": KITTI_CAMERA,
+        "colmap_points": "dense",
+        "fps": 10,
+    }
+    with_priors = {"poses": str(folder / "priors.txt"), "poses_as": "prior"}
+    errors, runs = {}, {}
+    reference = load_trajectory(folder / "truth.txt")
+    for name, more, alignment in (("without", {}, "sim3"), ("with", with_priors, "none")):
+        config = da3stream.load_config(None, {**options, **more})
+        da3stream.reconstruct(KITTI / "image_l", folder / name, config=config)
+        estimate = load_trajectory(folder / name)
+        errors[name] = evaluate(estimate, reference, alignment=alignment).ate.rmse
+        errors[f"{name}_after_alignment"] = evaluate(estimate, reference, alignment="sim3").ate.rmse
+        runs[name] = json.loads((folder / name / "run.json").read_text())
+    off = np.linalg.norm(priors[taken, :3, 3] - moved[taken, :3, 3], axis=1)
+    return {
+        "frames": runs["with"]["frames"],
+        "priors": {"count": len(taken), "rmse_m": float(np.sqrt(np.square(off).mean()))},
+        "ate_m": errors,
+        "found": runs["with"]["optimisation"]["pose_priors"],
+    }
+
+
+def noisy(poses: Array, arguments: argparse.Namespace) -> Array:
+    """(N, 4, 4) poses with the errors that are asked for."""
+    rng = np.random.default_rng(arguments.seed)
+    found = poses.copy()
+    found[:, :3, 3] += arguments.noise * rng.normal(size=(len(poses), 3))
+    turns = Rotation.from_rotvec(np.radians(arguments.turn) * rng.normal(size=(len(poses), 3)))
+    found[:, :3, :3] = turns.as_matrix() @ found[:, :3, :3]
+    is_wrong = rng.random(len(poses)) < arguments.wrong
+    found[is_wrong, :3, 3] += 100 * rng.normal(size=(int(is_wrong.sum()), 3))
+    return found
+
+
+def write_tum(path: Path, times_s: Array, poses: Array) -> None:
+    """Poses (N, 4, 4) as a TUM file."""
+    quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
+    np.savetxt(path, np.column_stack([times_s, poses[:, :3, 3], quaternions]), fmt="%.9f")
 
 
 def triangulated(colmap: Path, folder: Path) -> Any:
@@ -145,7 +216,7 @@ def chunk_scales(run: Run, points: Any) -> list[dict[str, Any]]:
     for record in run.fine_chunks:
         submap = run.submap(record.chunk.index)
         scale = placed.depth_scale_of(record.chunk.index)
-        ratios = []
+        ratios: list[Array] = []
         for row, frame in enumerate(record.chunk.frames):
             owner = run.owner(frame)
             image = images[owner.frames.names[frame - owner.chunk.new[0]]]
@@ -165,6 +236,7 @@ def chunk_scales(run: Run, points: Any) -> list[dict[str, Any]]:
                 "comparisons": len(logs),
                 "median_log_ratio": float(np.median(logs)),
                 "median_absolute_log_ratio": float(np.median(np.abs(logs))),
+                "spread_of_frames": float(np.std([np.median(each) for each in ratios if len(each)])),
             }
         )
     return report

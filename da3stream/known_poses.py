@@ -21,6 +21,9 @@ SAME_MOMENT_S = 1e-3
 """A pose at most so far in time from a frame is the frame's own: files round their times."""
 LONGEST_GAP_S = 0.25
 """Between two poses that are further apart in time nothing is interpolated: who knows what was there."""
+NEAR_PRIOR_S = LONGEST_GAP_S / 2
+LONGEST_PRIOR_GAP_S = 2.0
+"""A prior may err: beside a pose it is interpolated over so long a gap (GPS once a second)."""
 
 
 class KnownPoses:
@@ -63,6 +66,19 @@ class KnownPoses:
         """Whether files of this kind are in metres by custom: those without image names, TUM and KITTI."""
         return self._row_of is None
 
+    def prior_of(self, frame: Frame) -> Array | None:
+        """(4, 4) camera to world of a frame as far as a prior has to be right; None if it has none."""
+        if self._row_of is not None:
+            row = self._named_row(self._row_of, frame)
+            return None if row is None else self._world_from_cam[row]
+        if self._poses.timestamp_s is None:
+            is_there = frame.source_index < len(self._poses)
+            return self._world_from_cam[frame.source_index] if is_there else None
+        time_s = frame.timestamp_s + self._offset_s
+        times_s = self._poses.timestamp_s
+        is_near = np.abs(times_s[self._nearest(times_s, time_s)] - time_s) <= NEAR_PRIOR_S
+        return self._at(times_s, time_s, longest_gap_s=LONGEST_PRIOR_GAP_S if is_near else LONGEST_GAP_S)
+
     def of(self, frame: Frame) -> Array:
         """(4, 4) camera to world of a frame.
 
@@ -76,11 +92,13 @@ class KnownPoses:
         return self._by_position(frame)
 
     def _by_name(self, row_of: dict[str, int], frame: Frame) -> Array:
-        name = frame.name or f"{frame.source_index:06d}.jpg"
-        row = row_of.get(name, row_of.get(PurePosixPath(name).stem))
+        row = self._named_row(row_of, frame)
         if row is None:
-            raise self._missing(f"image {name}", got=f"poses of {_list(list(row_of))}")
+            raise self._missing(f"image {_name(frame)}", got=f"poses of {_list(list(row_of))}")
         return self._world_from_cam[row]
+
+    def _named_row(self, row_of: dict[str, int], frame: Frame) -> int | None:
+        return row_of.get(_name(frame), row_of.get(PurePosixPath(_name(frame)).stem))
 
     def _by_position(self, frame: Frame) -> Array:
         if frame.source_index >= len(self._poses):
@@ -91,19 +109,29 @@ class KnownPoses:
 
     def _by_time(self, times_s: Array, frame: Frame) -> Array:
         time_s = frame.timestamp_s + self._offset_s
-        after = int(np.searchsorted(times_s, time_s))
-        near = min(
-            (row for row in (after - 1, after) if 0 <= row < len(times_s)),
-            key=lambda row: abs(times_s[row] - time_s),
-        )
+        pose = self._at(times_s, time_s, longest_gap_s=LONGEST_GAP_S)
+        if pose is None:
+            raise self._no_pose_at(frame, times_s, time_s)
+        return pose
+
+    def _at(self, times_s: Array, time_s: float, longest_gap_s: float) -> Array | None:
+        """The pose at a moment of the poses' clock, None if nothing is known of it."""
+        near, after = self._nearest(times_s, time_s), int(np.searchsorted(times_s, time_s))
         # Times of around 1e9 s in float64 are good to 1e-7 s.
         if abs(times_s[near] - time_s) <= SAME_MOMENT_S + 1e-6:
             return self._world_from_cam[near]
         inside = 0 < after < len(times_s)
-        if self._exact_times or not inside or times_s[after] - times_s[after - 1] > LONGEST_GAP_S:
-            raise self._no_pose_at(frame, times_s, time_s)
+        if self._exact_times or not inside or times_s[after] - times_s[after - 1] > longest_gap_s:
+            return None
         share = (time_s - times_s[after - 1]) / (times_s[after] - times_s[after - 1])
         return _between(self._world_from_cam[after - 1], self._world_from_cam[after], float(share))
+
+    def _nearest(self, times_s: Array, time_s: float) -> int:
+        after = int(np.searchsorted(times_s, time_s))
+        return min(
+            (row for row in (after - 1, after) if 0 <= row < len(times_s)),
+            key=lambda row: abs(times_s[row] - time_s),
+        )
 
     def _no_pose_at(self, frame: Frame, times_s: Array, time_s: float) -> InputError:
         made_up = " (made up from the frame number: give --fps)" if self._exact_times else ""
@@ -123,6 +151,10 @@ class KnownPoses:
             expected=expected,
             hint=hint or "Leave out frames without a pose with --start, --end and --every.",
         )
+
+
+def _name(frame: Frame) -> str:
+    return frame.name or f"{frame.source_index:06d}.jpg"
 
 
 def _between(first: Array, second: Array, share: float) -> Array:

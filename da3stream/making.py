@@ -22,7 +22,7 @@ from da3stream.measuring import StageTimes
 from da3stream.planning import first_plan, shorter_plan
 from da3stream.scene import Chunk, ChunkSizes, Frame, KnownCameras, Prediction, Submap
 from da3stream.store import PlanRecord, Run
-from da3stream.store.records import known_poses_of
+from da3stream.store.records import known_poses_of, own_intrinsics_of
 
 
 class ChunkMaker:
@@ -58,6 +58,7 @@ class ChunkMaker:
         self._applied: PlanRecord | None = None
         self._settled: NDArray[np.float64] | None = None
         self._settled_ahead: NDArray[np.float64] | None = None
+        self._has_own_cameras = False
         self._last_begun: Future[Estimate] | None = None
         self._bridges: dict[tuple[int, ...], Future[Estimate]] = {}
 
@@ -90,6 +91,7 @@ class ChunkMaker:
         Raises:
             RunMismatchError: its frames are stored, but in another chunk.
         """
+        self._has_own_cameras |= window.frames[0].intrinsics is not None
         self._learn_ahead()
         record = self._run.stored_chunk(window.context, window.new)
         if record is not None and not anew(record.chunk.index):
@@ -106,7 +108,9 @@ class ChunkMaker:
 
     def _may_settle(self) -> bool:
         is_known = self._settled_ahead is not None or self._config.intrinsics is not None
-        return not is_known and getattr(self._estimator, "settles_intrinsics", True)
+        return not (is_known or self._has_own_cameras) and getattr(
+            self._estimator, "settles_intrinsics", True
+        )
 
     # In order -----------------------------------------------------------------------------------
 
@@ -186,6 +190,7 @@ class ChunkMaker:
             frames[0].size,
             self._config,
             settled,
+            own_intrinsics=own_intrinsics_of(frames),
             world_from_cam=known_poses_of(frames),
             ignored=None if self._masks is None else self._masks.ignored(frames, frames[0].size),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -30,17 +30,23 @@ class MaskFolder:
     it. Any size will do, with the aspect ratio of the frame. A frame without a file is not masked.
     """
 
-    def __init__(self, folder: str | Path, lens: LensCamera | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        lens: LensCamera | None = None,
+        lenses: Mapping[str, LensCamera] | None = None,
+    ) -> None:
         """
         Args:
             folder: the masks.
             lens: of the user's images, if they are undistorted: masks are, too.
+            lenses: the same of several cameras, by the names of frames.
 
         Raises:
             InputNotFoundError: there is no such folder, or no image in it.
             InputError: two files are masks of the same frame.
         """
-        self.folder, self._lens = Path(folder), lens
+        self.folder, self._lens, self._lenses = Path(folder), lens, lenses or {}
         if not self.folder.is_dir():
             raise InputNotFoundError(f"there is no folder of masks {folder}")
         self._paths: dict[str, Path] = {}
@@ -95,7 +101,8 @@ class MaskFolder:
         for row, frame in enumerate(frames):
             path = self._paths.get(_key(name_of(frame)))
             if path is not None:
-                ignored[row] = _ignored(path, frame, size, self._lens)
+                lens = self._lenses.get(name_of(frame), self._lens)
+                ignored[row] = _ignored(path, frame, size, lens)
         return ignored
 
 
@@ -124,7 +131,7 @@ def _ignored(path: Path, frame: Frame, size: tuple[int, int], lens: LensCamera |
             got=f"{mask.shape[1]}x{mask.shape[0]}",
             expected=f"that of {width}x{height}",
         )
-    if lens is not None:
+    if lens is not None and lens.distortion is not None:
         mask = Undistorter(lens.resized((width, height), (mask.shape[1], mask.shape[0])))(mask)
     shrinks = mask.shape[1] >= size[0]
     resized = cv2.resize(mask, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)

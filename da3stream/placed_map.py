@@ -18,6 +18,8 @@ from da3stream.optimisation import (
     Distortion,
     KnownPlacement,
     OptimisationReport,
+    PosePriors,
+    PriorReport,
     at_known,
     log_ratio_of,
     log_scale_of,
@@ -46,6 +48,7 @@ class PlacedMap:
 
     A new submap is put next to the one before. `optimise` places all anew by all edges between them. Where
     the poses were known beforehand, all cameras stay there, and only the scales of depth are solved for.
+    Prior poses pull the map to them in the end, when all submaps are there.
     """
 
     def __init__(self, run: Run, scale_prior: float | None) -> None:
@@ -68,6 +71,9 @@ class PlacedMap:
         """What the last optimisation said."""
         self._distortion: Distortion | None = None
         self._known: KnownPlacement | None = None
+        self._priors: PriorReport | None = None
+        """What became of the prior poses that the map was pulled to in the end."""
+        self._world_from_chain = Sim3.identity()
         self._edges = self._new_edges = 0
         self._new_loops: list[int] = []
         self._is_visibly_off, self._is_settled = False, True
@@ -143,7 +149,7 @@ class PlacedMap:
         """Whether lengths are in metres: by hand, by known poses, or by metric submaps."""
         if self._alignment is not None and self._alignment.is_metric:
             return True
-        if self.has_known_poses:
+        if self.has_known_poses or self._priors is not None:
             return bool(self._run.manifest.get("poses_in_metres"))
         return bool(self._metric_chunks)
 
@@ -157,8 +163,8 @@ class PlacedMap:
         share = WORTH_A_CORRECTION if self._is_visibly_off else WORTH_OPTIMISING
         return self._new_edges > share * self._edges
 
-    def optimise(self) -> None:
-        """Place all submaps by all edges."""
+    def optimise(self, priors: PosePriors | None = None) -> None:
+        """Place all submaps by all edges, and by prior poses if these are given."""
         edges = [edge for later in sorted(self._run.edges) for edge in self._run.edges[later].values()]
         edges = [edge for edge in edges if edge.b < len(self)]
         if self.has_known_poses:
@@ -170,7 +176,11 @@ class PlacedMap:
             self._chain[0],
             metric_nodes=self._metric_chunks,
             scale_prior=self._scale_prior,
+            priors=priors,
         )
+        self._priors = placement.priors
+        if priors is not None:
+            self._world_from_chain = placement.rigid[0] @ self._chain[0].inverse()
         self._bent, self._rigid, self._unit, self._alignment = placement.cameras, [], 1.0, None
         self.report, self._distortion = placement.report, placement.distortion
         weights = placement.report.weights
@@ -195,6 +205,7 @@ class PlacedMap:
         redundant = np.isfinite(report.variance_factor)
         return {
             "submaps": len(self),
+            **({} if self._priors is None else {"pose_priors": prior_summary(self._priors)}),
             "edges": len(report.weights),
             "edges_refused": len(report.weights) - used,
             "iterations": report.iterations,
@@ -219,7 +230,8 @@ class PlacedMap:
         }
 
     def settle(self, *, is_aligned: bool = True) -> None:
-        """Place everything for good, now that all submaps are there; in metres if they are.
+        """Place everything for good, now that all submaps are there; in metres if they are, and in the frame
+        and unit of prior poses if there are any.
 
         Each metric submap says what a unit of the world is in metres. Until now it was what the first submap
         said; from now on it is the median of all fine ones. Last, if `is_aligned`, the world becomes the one
@@ -227,12 +239,20 @@ class PlacedMap:
         """
         if self._is_settled or not self._cameras:
             return
-        self.optimise()
+        self.optimise(self._pose_priors())
         self._is_settled = True
-        if not self.has_known_poses:
+        if not self.has_known_poses and self._priors is None:
             self._settle_unit()
         if is_aligned and self._run.alignment is not None:
             self.align(self._run.alignment)
+
+    def _pose_priors(self) -> PosePriors | None:
+        """The prior poses; None if none were asked for. InputError if no frame has one."""
+        config = self._run.manifest["config"]
+        if config.get("poses_as") != "prior":
+            return None
+        frames, poses = self._run.pose_priors()
+        return PosePriors(frames=frames, world_from_cam=poses, sigma=config.get("pose_prior_sigma"))
 
     def _settle_unit(self) -> None:
         metric = set(self._metric_chunks)
@@ -285,7 +305,7 @@ class PlacedMap:
         return self._in_world(self._chain_centres[bisect.bisect_left(self.fine, index)])
 
     def _in_world(self, chain_centres: Array) -> Array:
-        in_unit = self._unit * chain_centres
+        in_unit = self._unit * self._world_from_chain.apply(chain_centres)
         return in_unit if self._alignment is None else self._alignment.world_from_run.apply(in_unit)
 
     def loops_used(self) -> dict[int, bool]:
@@ -383,6 +403,17 @@ def known_summary(placement: KnownPlacement) -> dict[str, Any]:
         if sigmas
         else None,
         "scale_correction": {"median": float(np.median(moved)), "largest": max(moved)} if moved else None,
+    }
+
+
+def prior_summary(priors: PriorReport) -> dict[str, Any]:
+    """What became of prior poses, in plain JSON values."""
+    return {
+        "frames": priors.frames,
+        "sigma": priors.sigma,
+        "rotation_sigma_rad": priors.rotation_sigma_rad,
+        "outliers": len(priors.outliers),
+        "first_outliers": list(priors.outliers[:10]),
     }
 
 

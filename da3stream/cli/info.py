@@ -33,7 +33,7 @@ def command(source: str, as_json: bool) -> None:
 
     config = load_config()
     colmap = ColmapFolder.find(source)
-    found = probe(source if colmap is None else colmap.images, config)
+    found = probe(source if colmap is None else colmap.frames(config), config)
     sizes = ChunkSizes(size=DEFAULT_CHUNK_SIZE, overlap=config.overlap_of(DEFAULT_CHUNK_SIZE))
     chunks = None if found.selected_frames is None else count_chunks(found.selected_frames, sizes)
     if as_json:

@@ -343,10 +343,22 @@ class KnownConfig(_Section):
     poses: Annotated[str | None, AfterValidator(_path)] = Field(
         None,
         description="Known camera poses: a TUM file (times), a KITTI file (line i is frame i of the source), "
-        "a COLMAP model, transforms.json or a run directory (image names). They are kept as they are: the "
-        "result lies in their world frame and unit, and only depth is fitted to them. Every frame needs one; "
-        "between two TUM poses at most 0.25 s apart it is interpolated. There are no loops and coarse chunks "
-        "then.",
+        "a COLMAP model, transforms.json or a run directory (image names). The result lies in their world "
+        "frame and unit. Between two TUM poses at most 0.25 s apart they are interpolated.",
+    )
+    poses_as: Literal["fixed", "prior"] = Field(
+        "fixed",
+        description="fixed: the poses are exact and kept as they are, and only depth is fitted to them; "
+        "every frame needs one, and there are no loops and coarse chunks. prior: they may jitter, drift, be "
+        "wrong here and there or be missing for most frames, as those of GPS, odometry or SLAM; the map is "
+        "made as without them and pulled to them. Rotations that do not fit the positions, as in files of "
+        "GPS positions, are not used.",
+    )
+    pose_prior_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="Standard deviation of each coordinate of prior positions, in the unit of the poses; "
+        "default: found from how far they lie from the map.",
     )
     pose_offset: float = Field(
         0.0,
@@ -365,6 +377,12 @@ class KnownConfig(_Section):
         "selection) 000123.png. Any size. An image without one is not masked. Depth there is worth nothing, "
         "and classical takes no features there; networks still see it.",
     )
+
+    @model_validator(mode="after")
+    def _check_priors(self) -> KnownConfig:
+        if self.pose_prior_sigma is not None and self.poses_as != "prior":
+            raise ValueError("pose_prior_sigma is that of priors; add poses_as prior")
+        return self
 
 
 class LoopConfig(_Section):

@@ -20,10 +20,12 @@ def known_cameras_for(
     image_size: tuple[int, int],
     config: EstimationConfig,
     settled: NDArray[np.float64] | None,
+    own_intrinsics: NDArray[np.float64] | None = None,
     world_from_cam: NDArray[np.float64] | None = None,
     ignored: NDArray[np.bool_] | None = None,
 ) -> KnownCameras | None:
-    """The user's intrinsics at processing resolution, else those that an earlier chunk settled; known poses.
+    """The user's intrinsics at processing resolution, else the frames' own, else those that an earlier chunk
+    settled; known poses.
 
     None if nothing is known.
 
@@ -32,10 +34,11 @@ def known_cameras_for(
         image_size: (width, height) at processing resolution, of all of them.
         config: holds the user's intrinsics; with a distortion, images are undistorted ones.
         settled: (3, 3) in pixels at processing resolution.
+        own_intrinsics: (N, 3, 3) in pixels at processing resolution, if each frame has a camera of its own.
         world_from_cam: (N, 4, 4) known poses, or None.
         ignored: (N, H, W) what of the images is not to be used, or None.
     """
-    intrinsics = _known_intrinsics(original_sizes, image_size, config, settled)
+    intrinsics = _known_intrinsics(original_sizes, image_size, config, settled, own_intrinsics)
     poses = None if world_from_cam is None else rigid3.invert(world_from_cam)[:, :3]
     if intrinsics is None and poses is None and ignored is None:
         return None
@@ -47,6 +50,7 @@ def _known_intrinsics(
     image_size: tuple[int, int],
     config: EstimationConfig,
     settled: NDArray[np.float64] | None,
+    own_intrinsics: NDArray[np.float64] | None,
 ) -> NDArray[np.float64] | None:
     """(N, 3, 3) in pixels at processing resolution; arguments as of `known_cameras_for`."""
     if (numbers := config.camera_numbers) is not None:
@@ -55,6 +59,8 @@ def _known_intrinsics(
             rescale_intrinsics(given.pinhole(*size).matrix(), size, image_size) for size in original_sizes
         ]
         return np.stack(matrices)
+    if own_intrinsics is not None:
+        return own_intrinsics
     if settled is not None:
         return np.repeat(settled[None], len(original_sizes), axis=0)
     return None

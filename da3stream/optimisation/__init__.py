@@ -10,14 +10,18 @@ from da3stream.optimisation.known_poses import (
 )
 from da3stream.optimisation.placing import Placement, place
 from da3stream.optimisation.pose_graph import OptimisationReport, OptimisedGraph, PoseGraphOptions, optimise
+from da3stream.optimisation.pose_priors import FEWEST_PRIORS, PosePriors, PriorReport
 
 __all__ = [
+    "FEWEST_PRIORS",
     "Distortion",
     "KnownPlacement",
     "OptimisationReport",
     "OptimisedGraph",
     "Placement",
     "PoseGraphOptions",
+    "PosePriors",
+    "PriorReport",
     "at_known",
     "log_ratio_of",
     "log_scale_of",

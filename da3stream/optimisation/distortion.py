@@ -57,6 +57,11 @@ class Distortion:
     """False: too few edges, typical values."""
 
     @property
+    def positive_jitter(self) -> Array:
+        """(3,) jitter, and of submaps that do not err at all a hundredth of the typical one."""
+        return np.maximum(self.jitter, TYPICAL_JITTER / 100)
+
+    @property
     def ratio(self) -> Array:
         """(3,) drift over jitter, near the typical one: what bends how much is decided by it."""
         ratio = np.divide(self.drift, self.jitter, out=TYPICAL_RATIO.copy(), where=self.jitter > 0)

@@ -28,6 +28,7 @@ from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation.distortion import Distortion
 from da3stream.optimisation.edges import stack, take
 from da3stream.optimisation.least_squares import least_squares
+from da3stream.optimisation.pose_priors import PriorRows
 from da3stream.optimisation.shared_frames import CameraTable, Indices, SharedFrames
 from da3stream.scene import Chunk, PlacedCameras, SubmapCameras, SubmapEdge
 
@@ -44,6 +45,8 @@ OUTLIER_MEDIANS = 5.0
 """A residual of so many medians of its class has half the weight of a small one (Cauchy)."""
 POSES_ONLY_VARIANCE = 100.0
 """How much less a shared frame counts where the depths of both submaps disagreed."""
+HELD = 3.0
+"""With priors, a row is held at the rigid placement to so many times the noise of a camera."""
 _BLOCK = 10_000
 """Shared frames whose rotations are compared at a time, for bounded memory."""
 _SUBMAPS = 64
@@ -57,18 +60,22 @@ def bend(
     edges: Sequence[SubmapEdge],
     world_from: Sequence[Sim3],
     distortion: Distortion,
+    priors: PriorRows | None = None,
 ) -> list[PlacedCameras]:
     """The cameras of all submaps in the world.
 
-    A submap without edges stays as it is placed.
+    A submap without edges stays as it is placed. With priors submaps bend to them, too, and stay near the
+    rigid placement, which is by priors: edges alone would let the drift come back.
 
     Args:
         submaps: (N) the position is the node.
         edges: those in use; with "frames" and "depth_ratios" in their evidence.
-        world_from: (N) rigid placement; the first camera of submap 0 stays exactly where it puts it.
+        world_from: (N) rigid placement; without priors the first camera of submap 0 stays exactly where it
+            puts it.
         distortion: how much submaps bend.
+        priors: poses of some cameras.
     """
-    problem = _Problem(submaps, edges, stack(list(world_from)), distortion)
+    problem = _Problem(submaps, edges, stack(list(world_from)), distortion, priors)
     log_scale = problem.log_scales()
     turn = problem.rotations()
     world_from_cam = problem.positions(log_scale, turn)
@@ -136,6 +143,24 @@ def _interpolation(length: Indices, count: Indices, apart: Array, first: Indices
     return csr_array((values, (rows, columns)), shape=(len(stretch), int(count.sum())))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Held:
+    """What is known of the values at rows of all submaps, beside their differences."""
+
+    target: Array
+    """(R, D)"""
+    certainty: Array
+    """(R,) inverse variances, in units of the noise of a fine submap."""
+
+    def pulled(self, rows: Indices, target: Array, certainty: Array) -> _Held:
+        """With more knowledge (M, D) of some rows (M,), each of them once."""
+        both, together = self.certainty.copy(), self.target.copy()
+        both[rows] += certainty
+        share = (certainty / both[rows])[:, None]
+        together[rows] = (1 - share) * together[rows] + share * target
+        return _Held(target=together, certainty=both)
+
+
 class _Problem:
     """The three linear problems: stiff links between the knots of a submap, shared frames between submaps."""
 
@@ -145,8 +170,9 @@ class _Problem:
         edges: Sequence[SubmapEdge],
         world_from: Sim3,
         distortion: Distortion,
+        priors: PriorRows | None,
     ) -> None:
-        self._world_from, self._distortion = world_from, distortion
+        self._world_from, self._distortion, self._priors = world_from, distortion, priors
         self._cameras = CameraTable.of(submaps)
         self._shared = SharedFrames.of(submaps, edges)
         self._depth = np.array([submap.typical_depth for submap in submaps]) * world_from.scale
@@ -167,7 +193,9 @@ class _Problem:
         """(K,) logarithms of world units per submap unit at the knots."""
         rigid = np.log(self._world_from.scale)
         measured = self._shared.log_ratio - rigid[self._shared.b] + rigid[self._shared.a]
-        bent = self._solve(lambda x: measured[:, None] - self._difference @ x, 2, np.ones(len(rigid)))
+        unit = np.ones(len(rigid))
+        held = self._held(2, unit, 1)
+        bent = self._solve(lambda x: measured[:, None] - self._difference @ x, 2, unit, held)
         return np.asarray(rigid[self._knots.submap] + bent[:, 0])
 
     def rotations(self) -> Array:
@@ -189,7 +217,16 @@ class _Problem:
                 off[part] = Rotation.from_matrix(missed).as_rotvec()
             return off
 
-        return self._solve(residual, 0, np.ones(len(self._depth)))
+        unit = np.ones(len(self._depth))
+        held = self._held(0, unit, 3)
+        if self._priors is not None:
+            jitter = self._distortion.positive_jitter
+            submap = self._cameras.submap[self._priors.rows]
+            placed = turn[submap] @ in_submap[self._priors.rows]
+            missed = self._priors.world_from_cam[:, :3, :3] @ np.swapaxes(placed, 1, 2)
+            turns = Rotation.from_matrix(missed).as_rotvec()
+            held = held.pulled(self._priors.rows, turns, jitter[0] ** 2 * self._priors.rotation_certainty)
+        return self._solve(residual, 0, unit, held)
 
     def positions(self, log_scale: Array, turn: Array) -> Array:
         """(R, 4, 4) world from camera: bent paths, joined at the shared frames."""
@@ -206,7 +243,12 @@ class _Problem:
             [self._paths(submap[r], in_submap[r, :3, 3], scale[r], turned(r)) for r in parts]
         )
         apart = path[self._row_a] - path[self._row_b]
-        shift = self._at_rows @ self._solve(lambda x: apart - self._difference @ x, 1, self._depth)
+        held = self._held(1, self._depth, 3)
+        if self._priors is not None:
+            jitter = self._distortion.positive_jitter
+            off = self._priors.world_from_cam[:, :3, 3] - path[self._priors.rows]
+            held = held.pulled(self._priors.rows, off, jitter[1] ** 2 * self._priors.certainty)
+        shift = self._at_rows @ self._solve(lambda x: apart - self._difference @ x, 1, self._depth, held)
         # The largest array comes last: the solver needs as much.
         world_from_cam = np.zeros_like(in_submap)
         for rows in parts:
@@ -218,16 +260,25 @@ class _Problem:
     def placed(
         self, submaps: Sequence[SubmapCameras], log_scale: Array, world_from_cam: Array
     ) -> list[PlacedCameras]:
-        """All of it moved so that the first camera of submap 0 is where the rigid placement puts it."""
+        """All of it; without priors, moved so that the first camera of submap 0 is where the rigid placement
+        puts it."""
         scale = np.exp(self._at_rows @ log_scale)
+        if self._priors is not None:
+            return self._split(submaps, world_from_cam, scale)
         first = take(self._world_from, slice(0, 1)).move_pose(self._cameras.submap_from_cam[:1])[0]
         ratio = float(self._world_from.scale[0] / scale[0])
         rotation = first[:3, :3] @ world_from_cam[0, :3, :3].T
         shift = first[:3, 3] - ratio * rotation @ world_from_cam[0, :3, 3]
         moved = Sim3(scale=ratio, rotation=rotation, translation=shift).move_pose(world_from_cam)
+        return self._split(submaps, moved, ratio * scale)
+
+    def _split(
+        self, submaps: Sequence[SubmapCameras], world_from_cam: Array, scale: Array
+    ) -> list[PlacedCameras]:
+        """Of (R, 4, 4) cameras and (R,) scales, those of every submap."""
         parts = [slice(*pair) for pair in zip(self._cameras.start, self._cameras.start[1:], strict=False)]
         return [
-            PlacedCameras(chunk=s.chunk, world_from_cam=moved[part], depth_scale=ratio * scale[part])
+            PlacedCameras(chunk=s.chunk, world_from_cam=world_from_cam[part], depth_scale=scale[part])
             for s, part in zip(submaps, parts, strict=True)
         ]
 
@@ -250,27 +301,38 @@ class _Problem:
         off = np.add.reduceat(take(self._world_from, submap).apply(centres) - path, start)
         return path + np.repeat(off / lengths[:, None], lengths, axis=0)
 
-    def _solve(self, residual: Callable[[Array], Array], channel: int, unit: Array) -> Array:
+    def _held(self, channel: int, unit: Array, dimensions: int) -> _Held:
+        """What keeps the bending of a channel near 0 where there are priors; arguments as of `_solve`."""
+        submap = self._cameras.submap[: 0 if self._priors is None else None]
+        return _Held(
+            target=np.zeros((len(submap), dimensions)),
+            certainty=1 / np.square(HELD * (unit * self._distortion.noise)[submap]),
+        )
+
+    def _solve(self, residual: Callable[[Array], Array], channel: int, unit: Array, held: _Held) -> Array:
         """(K, D) values at the knots, 0 at the pinned ones; robust against single frames.
 
         Args:
             residual: (M, D) what is left of the measurements at given values.
             channel: of the distortion.
             unit: (N,) length or angle that 1 stands for in every submap.
+            held: what is known of the values at the rows.
         """
         unit = unit * self._distortion.noise
         ratio = self._distortion.ratio[channel]
         shared, links = self._shared, self._knots.submap[self._linked]
         variance = (np.square(unit[shared.a]) + np.square(unit[shared.b])) / 2
         stiffness = 1 / np.square(ratio * unit[links] * self._knots.rows_before[self._linked])
-        jacobian = csr_array(scipy.sparse.vstack([self._difference, self._links, self._pins]))
+        held_rows = self._at_rows[: len(held.certainty)]
+        jacobian = csr_array(scipy.sparse.vstack([self._difference, self._links, self._pins, held_rows]))
         off = residual(np.zeros((jacobian.shape[1], 1 if channel == 2 else 3)))
         x = np.zeros((jacobian.shape[1], off.shape[1]))
         judged = off - self._medians(off)
         for left in reversed(range(ROUNDS)):
             weights = self._weights(np.linalg.norm(judged, axis=1) / np.sqrt(variance))
-            certainty = [weights / (variance * self._doubt), stiffness, 1 / np.square(unit[self._pinned])]
-            target = [off, -(self._links @ x), -(self._pins @ x)]
+            pinned = 1 / np.square(unit[self._pinned])
+            certainty = [weights / (variance * self._doubt), stiffness, pinned, held.certainty]
+            target = [off, -(self._links @ x), -(self._pins @ x), held.target - held_rows @ x]
             x = x + least_squares(
                 jacobian, np.concatenate(certainty), np.concatenate(target), np.zeros((0, x.shape[1]))
             )

@@ -29,11 +29,19 @@ class Frame:
     """(width, height) in pixels of the user's image, upright; None: the size of `image`."""
     world_from_cam: NDArray[np.float64] | None = field(default=None, repr=False)
     """(4, 4) camera to world, OpenCV axes, if known beforehand: of all frames of a source or of none."""
+    intrinsics: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(3, 3) in pixels of `image`, if this frame has a known camera of its own; None: as all others."""
+    pose_prior: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(4, 4) the same of a pose that may err; of any frames. Set by the pipeline (`--poses-as prior`)."""
 
     def __post_init__(self) -> None:
         check_array("image", self.image, (None, None, 3), np.uint8)
         if self.world_from_cam is not None:
             check_array("world_from_cam", self.world_from_cam, (4, 4), np.float64)
+        if self.intrinsics is not None:
+            check_array("intrinsics", self.intrinsics, (3, 3), np.float64)
+        if self.pose_prior is not None:
+            check_array("pose_prior", self.pose_prior, (4, 4), np.float64)
         if self.index < 0 or self.source_index < 0:
             raise ValueError(f"indices must be >= 0, got {self.index} and {self.source_index}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from da3stream.config import SourceConfig
 from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError
+from da3stream.geometry.camera import rescale_intrinsics
+from da3stream.geometry.lens import LensCamera
 from da3stream.imaging import resize_for_processing
 from da3stream.scene import Frame
 from da3stream.source.base import OriginalImage
@@ -23,7 +25,7 @@ from da3stream.source.capture_times import capture_times_s
 from da3stream.source.fingerprint import content_fingerprint, identity_string
 from da3stream.source.image_file import IMAGE_SUFFIXES, is_image_file, published_image, read_rgb
 from da3stream.source.selection import SelectionRule, image_rule, motion_summary, select
-from da3stream.source.undistortion import Undistorter, lens_fields, lens_of
+from da3stream.source.undistortion import Undistorter, lens_fields, lens_of, undistorter_for
 
 _FINGERPRINT_EDGE_BYTES = 1 << 14
 
@@ -53,13 +55,21 @@ class ImageFolderSource:
     """
 
     def __init__(
-        self, path: str | Path, config: SourceConfig, *, names: Collection[str] | None = None
+        self,
+        path: str | Path,
+        config: SourceConfig,
+        *,
+        names: Collection[str] | None = None,
+        lenses: Mapping[str, LensCamera] | None = None,
     ) -> None:
         """
         Args:
             path: the folder, or an image file.
             config: which images are taken.
-            names: of the images that count; others are left out, with a warning. None: all of them.
+            names: of the images that count, also in subfolders (`left/1.jpg`); others are left out, with a
+                warning. None: all in the folder itself.
+            lenses: cameras by file name, in pixels of the images, if there are several. Each image is
+                undistorted by its own, and frames have their intrinsics.
 
         Raises:
             InputNotFoundError: there is no such folder or file.
@@ -67,10 +77,11 @@ class ImageFolderSource:
         """
         self.path = Path(path)
         self.warnings: list[str] = []
-        """How many images were left out, once an iteration has ended; nothing is ever repaired."""
-        every = _image_paths(self.path)
-        self._paths = [path for path in every if names is None or path.name in names]
-        self._left_out = [path.name for path in every if names is not None and path.name not in names]
+        """How many images were left out, or undistorted by their own cameras, once an iteration has ended."""
+        every = _image_paths(self.path, names or ())
+        named = {self.path / name for name in names or ()}
+        self._paths = [path for path in every if names is None or path in named]
+        self._left_out = [path.name for path in every if names is not None and path not in named]
         if not self._paths:
             raise NoFramesError(
                 f"the folder {self.path} holds no image that is asked for", got=f"{every[0].name}, ..."
@@ -78,7 +89,8 @@ class ImageFolderSource:
         self._config = config
         self.lens = lens_of(config)
         """The camera whose distortion is taken out of the images; None: they stay as they are."""
-        self._undistort = None if self.lens is None else Undistorter(self.lens)
+        self._undistorter = None if self.lens is None else Undistorter(self.lens)
+        self._lenses = lenses or {}
 
     @cached_property
     def _capture_times_s(self) -> list[float] | None:
@@ -133,16 +145,28 @@ class ImageFolderSource:
             MixedImageSizesError: an image has another size than the first one.
             NoFramesError, ConfigError: see `selected`.
         """
-        self.warnings[:] = self._left_out_summary()
+        self.warnings[:] = [*self._left_out_summary(), *self._undistortion_summary()]
         for index, (listed, image) in enumerate(self._taken()):
+            size = (image.shape[1], image.shape[0])
+            processed = resize_for_processing(image, self._config.resolution)
             yield Frame(
                 index=index,
                 source_index=listed.source_index,
                 timestamp_s=listed.timestamp_s,
-                image=resize_for_processing(image, self._config.resolution),
+                image=processed,
                 name=listed.path.name,
-                original_size=(image.shape[1], image.shape[0]),
+                original_size=size,
+                intrinsics=self._own_intrinsics(listed.path, size, (processed.shape[1], processed.shape[0])),
             )
+
+    def _own_intrinsics(
+        self, path: Path, size: tuple[int, int], processing_size: tuple[int, int]
+    ) -> NDArray[np.float64] | None:
+        """(3, 3) of the undistorted image at processing resolution; None unless there are several cameras."""
+        lens = self._lenses.get(path.name)
+        return (
+            None if lens is None else rescale_intrinsics(lens.pinhole(*size).matrix(), size, processing_size)
+        )
 
     def _left_out_summary(self) -> list[str]:
         names = self._left_out
@@ -152,6 +176,10 @@ class ImageFolderSource:
             if names
             else []
         )
+
+    def _undistortion_summary(self) -> list[str]:
+        distorted = [lens for lens in self._lenses.values() if lens.distortion is not None]
+        return [f"{len(distorted)} images are undistorted, each by its own camera"] if distorted else []
 
     def _taken(self) -> Iterator[_ReadImage]:
         """The selected images, read."""
@@ -174,7 +202,12 @@ class ImageFolderSource:
             first = first or (listed.path, size)
             if size != first[1]:
                 raise _mixed_sizes(first[0], first[1], listed.path, size)
-            yield listed, image if self._undistort is None else self._undistort(image)
+            undistort = self._undistorter_of(listed.path)
+            yield listed, image if undistort is None else undistort(image)
+
+    def _undistorter_of(self, path: Path) -> Undistorter | None:
+        lens = self._lenses.get(path.name)
+        return self._undistorter if lens is None else undistorter_for(lens)
 
     def size_hint(self) -> int:
         """Number of selected images; if motion selects, at most so many. Raises what `selected` raises."""
@@ -186,6 +219,8 @@ class ImageFolderSource:
         digest = hashlib.sha256()
         for path in self._paths:
             digest.update(f"{path.name}\0{content_fingerprint(path, _FINGERPRINT_EDGE_BYTES)}\n".encode())
+            if path.name in self._lenses:
+                digest.update(f"{self._lenses[path.name]}\n".encode())
         return identity_string(
             "images",
             digest.hexdigest(),
@@ -204,15 +239,19 @@ class ImageFolderSource:
             UnreadableImageError: an image cannot be decoded.
         """
         for source_index in source_indices:
-            yield published_image(source_index, self._paths[source_index], self._undistort)
+            path = self._paths[source_index]
+            yield published_image(source_index, path, self._undistorter_of(path))
 
 
-def _image_paths(path: Path) -> list[Path]:
+def _image_paths(path: Path, names: Collection[str]) -> list[Path]:
+    """The images of a folder, and of the subfolders that the names lead to."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise InputNotFoundError(f"there is no folder {path}")
-    files = [entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    folders = {path} | {(path / name).parent for name in names}
+    entries = [entry for folder in sorted(folders) for entry in folder.iterdir()]
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     images = [file for file in files if is_image_file(file)]
     if not images:
         others = sorted({file.suffix or file.name for file in files})[:5]
@@ -222,7 +261,7 @@ def _image_paths(path: Path) -> list[Path]:
             expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
             hint=_folder_with_images(path),
         )
-    return sorted(images, key=_natural_key)
+    return sorted(images, key=lambda image: _natural_key(image.relative_to(path).as_posix()))
 
 
 def _folder_with_images(path: Path) -> str | None:
@@ -233,10 +272,10 @@ def _folder_with_images(path: Path) -> str | None:
     return None
 
 
-def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sorts digits by their value and all else as text; the name itself decides between `a1` and `a01`."""
-    parts = re.findall(r"\d+|\D+", path.name.casefold())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
+    parts = re.findall(r"\d+|\D+", name.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
 
 
 def _mixed_sizes(

@@ -50,13 +50,15 @@ class InputDescription:
     """In pixels."""
 
 
-def probe(path: str | Path, config: SourceConfig) -> InputDescription:
+def probe(path: str | Path | ImageFolderSource, config: SourceConfig) -> InputDescription:
     """Describe an input, and what a run with `config` would take of it. A live one is connected to.
+
+    An image folder may be open already.
 
     Raises:
         InputError: it cannot be used; the subclass says why.
     """
-    source = open_source(path, config)
+    source = path if isinstance(path, ImageFolderSource) else open_source(path, config)
     if isinstance(source, ImageFolderSource):
         return _describe_images(source, config)
     return _describe_video(source, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,13 @@ class Undistorter:
                 self._maps = cv2.convertMaps(pixels, None, cv2.CV_16SC2)
                 self._size = width, height
             return self._maps
+
+
+@lru_cache(maxsize=2)  # its maps are large, and a folder may have a camera for each image
+def undistorter_for(lens: LensCamera) -> Undistorter | None:
+    """What undistorts the images of one of several cameras; None for a pinhole camera."""
+    is_pinhole = lens.distortion is None or lens.distortion.is_nothing
+    return None if is_pinhole else Undistorter(lens)
 
 
 def lens_fields(lens: LensCamera | None) -> dict[str, Any]:

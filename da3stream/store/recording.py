@@ -14,7 +14,12 @@ from da3stream.scene import Frame
 from da3stream.store.files import RunFiles
 from da3stream.store.frame_file import decode_frames, encode_frames
 from da3stream.store.journal import Journal
-from da3stream.store.records import known_poses_of, parse_poses
+from da3stream.store.records import (
+    known_poses_of,
+    own_intrinsics_of,
+    parse_intrinsics,
+    parse_poses,
+)
 
 RECORDED = "recorded"
 RECORDING_EVENTS = ("recorded", "recording_lost", "recording_ended")
@@ -37,6 +42,8 @@ class RecordedBatch:
     """Of the file."""
     world_from_cam: NDArray[np.float64] | None = None
     """(M, 4, 4) poses that the source knew, or None."""
+    intrinsics: NDArray[np.float64] | None = None
+    """(M, 3, 3) cameras that the source knew of every frame, or None."""
 
     @classmethod
     def of(cls, frames: Sequence[Frame], number: int, crc32: int) -> RecordedBatch:
@@ -50,6 +57,7 @@ class RecordedBatch:
             original_size=tuple(frame.original_size or frame.size for frame in frames),
             crc32=crc32,
             world_from_cam=known_poses_of(frames),
+            intrinsics=own_intrinsics_of(frames),
         )
 
     def __len__(self) -> int:
@@ -66,6 +74,7 @@ class RecordedBatch:
             "original_size": [list(size) for size in self.original_size],
             "crc32": self.crc32,
             "world_from_cam": None if self.world_from_cam is None else self.world_from_cam.tolist(),
+            "intrinsics": None if self.intrinsics is None else self.intrinsics.tolist(),
         }
 
     @classmethod
@@ -80,6 +89,7 @@ class RecordedBatch:
             original_size=tuple((width, height) for width, height in event["original_size"]),
             crc32=event["crc32"],
             world_from_cam=parse_poses(event.get("world_from_cam")),
+            intrinsics=parse_intrinsics(event.get("intrinsics")),
         )
 
 
@@ -142,6 +152,7 @@ class StoredRecording:
                 name=batch.names[row],
                 original_size=batch.original_size[row],
                 world_from_cam=None if batch.world_from_cam is None else batch.world_from_cam[row],
+                intrinsics=None if batch.intrinsics is None else batch.intrinsics[row],
             )
 
     def drop_files(self) -> None:

@@ -42,6 +42,10 @@ class FrameTable:
     """(M,) of the pixels at processing resolution."""
     world_from_cam: NDArray[np.float64] | None = None
     """(M, 4, 4) poses that were known beforehand, or None."""
+    pose_priors: NDArray[np.float64] | None = None
+    """(M, 4, 4) prior poses, NaN for frames without one; None if no frame has one."""
+    intrinsics: NDArray[np.float64] | None = None
+    """(M, 3, 3) in pixels at processing resolution, if each frame has a known camera of its own."""
 
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> FrameTable:
@@ -56,6 +60,8 @@ class FrameTable:
             original_size=np.array([frame.original_size or frame.size for frame in frames], dtype=np.int64),
             crc32=np.array([image_crc32(frame.image) for frame in frames], dtype=np.int64),
             world_from_cam=known_poses_of(frames),
+            pose_priors=_priors_of([frame.pose_prior for frame in frames]),
+            intrinsics=own_intrinsics_of(frames),
         )
 
     @property
@@ -97,6 +103,8 @@ class ChunkRecord:
             "original_size": table.original_size.tolist(),
             "crc32": table.crc32.tolist(),
             "world_from_cam": None if table.world_from_cam is None else table.world_from_cam.tolist(),
+            "pose_priors": _prior_rows(table.pose_priors),
+            "intrinsics": None if table.intrinsics is None else table.intrinsics.tolist(),
             "image_size": list(self.image_size),
             "is_metric": self.is_metric,
             "settled_intrinsics": None
@@ -117,6 +125,8 @@ class ChunkRecord:
             original_size=np.array(event["original_size"], dtype=np.int64).reshape(-1, 2),
             crc32=np.array(event["crc32"], dtype=np.int64),
             world_from_cam=parse_poses(event.get("world_from_cam")),
+            pose_priors=_priors_of(event.get("pose_priors") or ()),
+            intrinsics=parse_intrinsics(event.get("intrinsics")),
         )
         chunk = Chunk(
             index=event["index"],
@@ -315,6 +325,40 @@ def known_poses_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
 def parse_poses(rows: Any) -> NDArray[np.float64] | None:
     """(M, 4, 4) poses of a journal line, None if it has none."""
     return None if rows is None else np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
+
+
+def own_intrinsics_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
+    """(M, 3, 3) known cameras of frames that have one each; None if they have none.
+
+    Raises:
+        InputError: some have one and some have none.
+    """
+    own = [frame.intrinsics for frame in frames if frame.intrinsics is not None]
+    if own and len(own) < len(frames):
+        raise InputError(
+            "the source broke its contract",
+            got=f"{len(own)} of {len(frames)} frames with intrinsics",
+            expected="intrinsics of all frames, or of none",
+        )
+    return np.stack(own) if own else None
+
+
+def parse_intrinsics(rows: Any) -> NDArray[np.float64] | None:
+    """(M, 3, 3) cameras of a journal line, None if it has none."""
+    return None if rows is None else np.array(rows, dtype=np.float64).reshape(-1, 3, 3)
+
+
+def _priors_of(poses: Sequence[Any]) -> NDArray[np.float64] | None:
+    """(M, 4, 4) prior poses of M frames, each of which may be None; None if all are."""
+    if all(pose is None for pose in poses):
+        return None
+    missing = np.full((4, 4), np.nan)
+    return np.array([missing if pose is None else pose for pose in poses], dtype=np.float64)
+
+
+def _prior_rows(priors: NDArray[np.float64] | None) -> list[Any] | None:
+    """The same in plain JSON values, which know no NaN."""
+    return None if priors is None else [None if np.isnan(pose[0, 0]) else pose.tolist() for pose in priors]
 
 
 def image_crc32(image: NDArray[np.uint8]) -> int:

@@ -244,6 +244,7 @@ class Run(StoredPlaces):
             name=table.names[row],
             original_size=(int(width), int(height)),
             world_from_cam=None if table.world_from_cam is None else table.world_from_cam[row],
+            intrinsics=None if table.intrinsics is None else table.intrinsics[row],
         )
 
     def known_poses(self, frames: Sequence[int]) -> NDArray[np.float64] | None:
@@ -255,6 +256,18 @@ class Run(StoredPlaces):
                 return None
             poses.append(record.frames.world_from_cam[frame - record.chunk.new[0]])
         return np.stack(poses)
+
+    def pose_priors(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(P,) stored frames that have a prior pose, increasing, and (P, 4, 4) these poses."""
+        frames: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        poses: list[NDArray[np.float64]] = [np.zeros((0, 4, 4))]
+        for record in self.fine_chunks:
+            priors = record.frames.pose_priors
+            if priors is not None:
+                has_one = ~np.isnan(priors[:, 0, 0])
+                frames.append(np.array(record.chunk.new, dtype=np.int64)[has_one])
+                poses.append(priors[has_one])
+        return np.concatenate(frames), np.concatenate(poses)
 
     def images_of(self, frames: Sequence[int]) -> NDArray[np.uint8]:
         """(K, H, W, 3) RGB images of any stored frames, as their JPEGs have them."""

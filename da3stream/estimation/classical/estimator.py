@@ -43,7 +43,8 @@ class ClassicalEstimator:
             images: (N, H, W, 3) uint8 RGB, N >= 2.
             indices: (N,) frame indices.
             known_cameras: intrinsics are kept as given; no features are taken where images are to be ignored.
-                Known poses are not used.
+                Known poses are kept if intrinsics are known, too, and the images agree with them: then only
+                points are triangulated.
 
         Raises:
             EstimationError: a single image, or arrays that do not belong together.
@@ -52,7 +53,8 @@ class ClassicalEstimator:
         _check(images, indices, known_cameras)
         intrinsics = known_cameras.intrinsics if known_cameras else None
         ignored = known_cameras.ignored if known_cameras else None
-        solution = self._sparse.solve(images, np.asarray(indices, dtype=np.int64), intrinsics, ignored)
+        poses = known_cameras.cam_from_world if known_cameras else None
+        solution = self._sparse.solve(images, np.asarray(indices, dtype=np.int64), intrinsics, ignored, poses)
         return (
             _dense_prediction(images, solution)
             if solution.has_parallax

@@ -38,6 +38,20 @@ def map_request(
     return Message(fields=settings, arrays={**graph_arrays(graph), "intrinsics": intrinsics})
 
 
+def triangulate_request(
+    graph: ViewGraph,
+    intrinsics: NDArray[np.float64],
+    cam_from_world: NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    seed: int,
+) -> Message:
+    """Ask for a reconstruction with fixed intrinsics and fixed poses (N, 3, 4)."""
+    settings = {"job": "triangulate", "width": size[0], "height": size[1], "seed": seed}
+    arrays = {**graph_arrays(graph), "intrinsics": intrinsics, "cam_from_world": cam_from_world}
+    return Message(fields=settings, arrays=arrays)
+
+
 def adjust_request(
     reconstruction: Reconstruction, graph: ViewGraph, size: tuple[int, int], *, free_focal: bool
 ) -> Message:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from da3stream.estimation.classical.jobs import (
     adjust_request,
     map_request,
     reconstruction_from_arrays,
+    triangulate_request,
 )
 from da3stream.estimation.classical.matching import Calibration
 from da3stream.estimation.classical.reconstruction import Reconstruction
@@ -85,6 +86,17 @@ class Mapping:
         found = self._collect(requests, [mapper for mapper, _ in jobs])
         adjusted = self.adjust(found.candidates, free_focal=False)
         return Attempt(candidates=adjusted.candidates, warnings=found.warnings + adjusted.warnings)
+
+    def triangulate(self, cam_from_world: NDArray[np.float64]) -> Reconstruction | None:
+        """Points at known poses (N, 3, 4), which are kept exactly; None if the job fails."""
+        request = triangulate_request(
+            self._graph, self._calibration.intrinsics, cam_from_world, self._calibration.size, seed=self._seed
+        )
+        (reply,) = self._pool.ask([request])
+        if "failed" in reply.fields:
+            logger.debug("triangulation: %s", reply.fields["failed"])
+            return None
+        return replace(reconstruction_from_arrays(reply.arrays), cam_from_submap=cam_from_world)
 
     def adjust(self, candidates: Sequence[Candidate], *, free_focal: bool) -> Attempt:
         """Bundle-adjust each candidate; a job that fails loses the candidate."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from da3stream.estimation.classical.jobs import MapperName
 from da3stream.estimation.classical.native_camera import pinhole
-from da3stream.estimation.classical.native_model import read_model
+from da3stream.estimation.classical.native_model import build_model, read_model
 from da3stream.estimation.classical.reconstruction import Reconstruction
 from da3stream.estimation.classical.view_graph import TwoView, ViewGraph
 
@@ -55,6 +55,43 @@ def map_images(
     if model.num_reg_images() < MIN_REGISTERED or model.num_points3D() == 0:
         return None
     return read_model(model, intrinsics)
+
+
+def triangulate(
+    graph: ViewGraph,
+    intrinsics: NDArray[np.float64],
+    cam_from_world: NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    seed: int,
+) -> Reconstruction:
+    """Points of the matches at known poses (N, 3, 4), which stay as they are; all images are registered.
+
+    Image by image, then tracks are completed and merged, and what does not fit is filtered, as COLMAP's
+    point_triangulator does it.
+    """
+    pycolmap.set_random_seed(seed)
+    options = _incremental_options(seed, MIN_REGISTERED)
+    bare = Reconstruction(
+        cam_from_submap=cam_from_world,
+        registered=np.ones(len(cam_from_world), dtype=bool),
+        intrinsics=intrinsics,
+        points=np.zeros((0, 3)),
+        observations=np.zeros((0, 3), dtype=np.int32),
+    )
+    with pycolmap.Database.open(":memory:") as database:
+        fill_database(database, graph, intrinsics, size)
+        cache = pycolmap.DatabaseCache.create(database, pycolmap.DatabaseCacheOptions())
+        model = build_model(bare, graph.keypoints, size, one_focal=False)
+        mapper = pycolmap.IncrementalMapper(cache)
+        mapper.begin_reconstruction(model)
+        for image_id in sorted(model.images):
+            mapper.triangulate_image(options.triangulation, image_id)
+        mapper.complete_and_merge_tracks(options.triangulation)
+        mapper.filter_points(options.mapper)
+        found = read_model(model, intrinsics)
+        mapper.end_reconstruction(False)
+    return found
 
 
 def fill_database(

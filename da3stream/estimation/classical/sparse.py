@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from da3stream.estimation.classical.completion import interpolate_unregistered, normalised, register_by_pnp
 from da3stream.estimation.classical.connectivity import firmly_connected, restricted
+from da3stream.estimation.classical.epipolar import epipolar_score
 from da3stream.estimation.classical.focal import find_focal, guess_intrinsics
 from da3stream.estimation.classical.mapping import Candidate, Mapping
 from da3stream.estimation.classical.matching import Calibration, ChunkMatcher
@@ -17,6 +18,7 @@ from da3stream.estimation.classical.reconstruction import Reconstruction
 from da3stream.estimation.classical.rotation import PARALLAX_PX, parallax_px, rotation_chain
 from da3stream.estimation.classical.view_graph import ViewGraph
 from da3stream.estimation.classical.worker_pool import WorkerPool
+from da3stream.geometry import rigid3
 
 MIN_IMAGES = 3
 """Fewer images give the mappers nothing that a second one could confirm."""
@@ -25,6 +27,13 @@ FOCAL_IN_DOUBT = (
     "the focal length cannot be told from the motion, so depth may be stretched along the line of sight; "
     "give --intrinsics if you know the camera"
 )
+POSES_DO_NOT_FIT = (
+    "the known poses miss the images by half a pixel or more, so depth rests on structure from motion; are "
+    "they those of these frames (--pose-offset), and are the intrinsics right?"
+)
+MIN_POINTS = 30
+MIN_SCORE = 0.6
+"""Epipolar score of known poses. Those of KITTI have 0.73, with noise of 0.1 degrees (half a pixel) 0.55."""
 ROTATION_FOCAL_FACTORS = tuple(np.geomspace(0.5, 2.5, 25).tolist())
 
 
@@ -61,9 +70,12 @@ class SparseEstimator:
         indices: NDArray[np.int64],
         intrinsics: NDArray[np.float64] | None,
         ignored: NDArray[np.bool_] | None = None,
+        cam_from_world: NDArray[np.float64] | None = None,
     ) -> SparseSolution:
         """Solve (N, H, W, 3) RGB images with the given (N, 3, 3) intrinsics, which are kept, or with unknown
         ones. No features are taken where (N, H, W) `ignored` is True.
+
+        With known poses (N, 3, 4) and intrinsics only points are looked for, if the images agree with them.
 
         Never fails for lack of texture or parallax: then the solution is a rotation chain, with warnings.
         """
@@ -75,17 +87,40 @@ class SparseEstimator:
             known=intrinsics is not None,
         )
         matches = self._matcher.match(images, indices, calibration, ignored)
-        solution = solve_graph(self._pool, matches.graph, indices, calibration, seed=self._seed)
+        solution = solve_graph(
+            self._pool, matches.graph, indices, calibration, seed=self._seed, cam_from_world=cam_from_world
+        )
         return replace(solution, warnings=matches.warnings + solution.warnings)
 
 
 def solve_graph(
-    pool: WorkerPool, graph: ViewGraph, indices: NDArray[np.int64], calibration: Calibration, *, seed: int
+    pool: WorkerPool,
+    graph: ViewGraph,
+    indices: NDArray[np.int64],
+    calibration: Calibration,
+    *,
+    seed: int,
+    cam_from_world: NDArray[np.float64] | None = None,
 ) -> SparseSolution:
-    """Solve a chunk that is matched already; `indices` (N,) are frame indices, the time for interpolation."""
+    """Solve a chunk that is matched already.
+
+    Args:
+        pool: what runs native code.
+        graph: the matches.
+        indices: (N,) frame indices, the time for interpolation.
+        calibration: known or guessed intrinsics.
+        seed: of every random choice.
+        cam_from_world: (N, 3, 4) known poses, or None.
+    """
     reason = _without_parallax(graph, calibration)
     if reason is not None:
         return _turning_only(graph, calibration, (), (reason,))
+    if cam_from_world is not None and calibration.known:
+        known = _at_known_poses(Mapping(pool, graph, calibration, seed=seed), graph, cam_from_world)
+        if known is not None:
+            return known
+        solution = solve_graph(pool, graph, indices, calibration, seed=seed)
+        return replace(solution, warnings=(*solution.warnings, POSES_DO_NOT_FIT))
     core = firmly_connected(graph)
     inside = restricted(graph, core) if core.sum() >= MIN_IMAGES else graph
     focal = find_focal(Mapping(pool, inside, calibration, seed=seed), known=calibration.known)
@@ -102,6 +137,26 @@ def solve_graph(
         settled_intrinsics=completed.reconstruction.intrinsics[0] if focal.settled else None,
         candidates=focal.attempt.candidates,
         warnings=focal.attempt.warnings + completed.warnings + doubts,
+    )
+
+
+def _at_known_poses(
+    mapping: Mapping, graph: ViewGraph, cam_from_world: NDArray[np.float64]
+) -> SparseSolution | None:
+    """Points at known poses; None if the images do not agree with these."""
+    # A map's origin may be far away: numbers stay small in the frame of the first camera.
+    relative = rigid3.to_4x4(cam_from_world) @ rigid3.invert(rigid3.to_4x4(cam_from_world[0]))
+    found = mapping.triangulate(np.ascontiguousarray(relative[:, :3]))
+    if found is None or len(found.points) < MIN_POINTS or epipolar_score(found, graph) < MIN_SCORE:
+        return None
+    return SparseSolution(
+        reconstruction=normalised(found),
+        keypoints=graph.keypoints,
+        trust=np.full(len(graph.keypoints), TRUST_MAPPED),
+        has_parallax=True,
+        settled_intrinsics=None,
+        candidates=(),
+        warnings=(),
     )
 
 

@@ -71,6 +71,18 @@ def _map(request: Message) -> Message:
     return Message(fields={}, arrays=reconstruction_arrays(found))
 
 
+def _triangulate(request: Message) -> Message:
+    fields, arrays = request.fields, request.arrays
+    found = native_mapping.triangulate(
+        graph_from_arrays(arrays),
+        arrays["intrinsics"],
+        arrays["cam_from_world"],
+        (fields["width"], fields["height"]),
+        seed=fields["seed"],
+    )
+    return Message(fields={}, arrays=reconstruction_arrays(found))
+
+
 def _adjust(request: Message) -> Message:
     fields, arrays = request.fields, request.arrays
     adjusted = native_model.adjust(
@@ -82,7 +94,7 @@ def _adjust(request: Message) -> Message:
     return Message(fields={}, arrays=reconstruction_arrays(adjusted))
 
 
-_JOBS = {"verify": _verify, "map": _map, "adjust": _adjust}
+_JOBS = {"verify": _verify, "map": _map, "triangulate": _triangulate, "adjust": _adjust}
 
 
 def _claim_stdout() -> IO[bytes]:

@@ -182,3 +182,77 @@ def test_unknown_focal_of_an_orbit_is_settled(pool, make_world, orbit_poses):
     assert solution.settled_intrinsics[0, 0] == pytest.approx(380.0, rel=0.01)
     np.testing.assert_array_equal(solution.reconstruction.intrinsics[4], solution.settled_intrinsics)
     assert _error(solution, world) < 0.02
+
+
+class CountingPool:
+    """Remembers the jobs that it hands on."""
+
+    def __init__(self, pool):
+        self.pool, self.jobs = pool, []
+
+    def ask(self, requests):
+        self.jobs += [each.fields["job"] for each in requests]
+        return self.pool.ask(requests)
+
+
+def _far_away(poses):
+    """The same poses in a world whose origin is far off, as of a satellite."""
+    world = np.eye(4)
+    world[:3, 3] = 4e5, -5e6, 100.0
+    return np.ascontiguousarray((to_4x4(poses) @ world)[:, :3])
+
+
+def test_known_poses_are_kept_and_points_triangulated(pool, noisy_orbit):
+    """The points lie where they are, up to the scale that the median depth is 1 in."""
+    counting, truth = CountingPool(pool), noisy_orbit.truth
+    solution = solve_graph(
+        counting,
+        noisy_orbit.graph,
+        noisy_orbit.indices,
+        noisy_orbit.calibration,
+        seed=0,
+        cam_from_world=_far_away(truth.cam_from_submap),
+    )
+    assert counting.jobs == ["triangulate"]
+    assert solution.has_parallax
+    assert solution.warnings == ()
+    found = solution.reconstruction
+    relative = to_4x4(truth.cam_from_submap) @ invert(to_4x4(truth.cam_from_submap[0]))
+    np.testing.assert_allclose(found.cam_from_submap[:, :, :3], relative[:, :3, :3], atol=1e-9)
+    steps = np.linalg.norm(found.cam_from_submap[1:, :, 3], axis=1)
+    scales = steps / np.linalg.norm(relative[1:, :3, 3], axis=1)
+    np.testing.assert_allclose(scales, scales[0], rtol=1e-7)
+    points = truth.points @ truth.cam_from_submap[0, :, :3].T + truth.cam_from_submap[0, :, 3]
+    _, keypoint, point = found.observations.T
+    off = np.linalg.norm(found.points[point] - scales[0] * points[keypoint], axis=1)
+    assert np.median(off) < 0.01
+    assert len(found.points) > 100
+
+
+def test_poses_of_other_frames_are_noticed(pool, noisy_orbit):
+    """Shuffled poses: the structure comes from the images, with a warning."""
+    wrong = noisy_orbit.truth.cam_from_submap[np.random.default_rng(0).permutation(9)]
+    solution = solve_graph(
+        pool,
+        noisy_orbit.graph,
+        noisy_orbit.indices,
+        noisy_orbit.calibration,
+        seed=0,
+        cam_from_world=wrong,
+    )
+    assert solution.warnings == (sparse.POSES_DO_NOT_FIT,)
+    assert _error(solution, noisy_orbit) < 0.01
+
+
+def test_known_poses_need_known_intrinsics(pool, noisy_orbit):
+    counting = CountingPool(pool)
+    calibration = replace(noisy_orbit.calibration, known=False)
+    solve_graph(
+        counting,
+        noisy_orbit.graph,
+        noisy_orbit.indices,
+        calibration,
+        seed=0,
+        cam_from_world=noisy_orbit.truth.cam_from_submap,
+    )
+    assert "triangulate" not in counting.jobs
