@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     )
     from da3stream.estimation.base import GeometryEstimator
     from da3stream.geometry.sim3 import Sim3
-    from da3stream.pipeline import export, reconstruct, stream
+    from da3stream.pipeline import align, export, reconstruct, stream
     from da3stream.place.base import PlaceDescriptor
     from da3stream.progress import Progress
     from da3stream.result import Result, Update
-    from da3stream.scene import Frame, KnownCameras, Prediction, Trajectory
+    from da3stream.scene import Frame, KnownCameras, Prediction, Trajectory, WorldAlignment
     from da3stream.source.base import FrameSource
+    from da3stream.world_frame import KnownDistance, ScenePoint
 
 __version__ = "0.1.0"
 
@@ -53,12 +54,13 @@ _HOME = {
     ),
     "estimation.base": ("GeometryEstimator",),
     "geometry.sim3": ("Sim3",),
-    "pipeline": ("export", "reconstruct", "stream"),
+    "pipeline": ("align", "export", "reconstruct", "stream"),
     "place.base": ("PlaceDescriptor",),
     "progress": ("Progress",),
     "result": ("Result", "Update"),
-    "scene": ("Frame", "KnownCameras", "Prediction", "Trajectory"),
+    "scene": ("Frame", "KnownCameras", "Prediction", "Trajectory", "WorldAlignment"),
     "source.base": ("FrameSource",),
+    "world_frame": ("KnownDistance", "ScenePoint"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
 
@@ -74,16 +76,20 @@ __all__ = [
     "GeometryEstimator",
     "InputError",
     "KnownCameras",
+    "KnownDistance",
     "MissingDependencyError",
     "PlaceDescriptor",
     "Prediction",
     "Progress",
     "Result",
+    "ScenePoint",
     "Sim3",
     "StoreError",
     "Trajectory",
     "Update",
     "WeightsError",
+    "WorldAlignment",
+    "align",
     "export",
     "load_config",
     "reconstruct",

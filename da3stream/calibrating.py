@@ -15,8 +15,9 @@ from da3stream.estimation import estimator_on_demand, resolve_model
 from da3stream.geometry.camera import Camera, rescale_intrinsics
 from da3stream.scene import Frame
 from da3stream.source import ImageFolderSource, open_source
-from da3stream.source.focal_length import exif_focal_px
+from da3stream.source.focal_length import exif_focal, quicktime_focal_px
 from da3stream.source.image_file import read_rgb
+from da3stream.source.video import VideoSource
 
 FEWEST_FRAMES = 3
 """That structure from motion can work with."""
@@ -42,22 +43,39 @@ class FoundCamera:
         return math.degrees(horizontal), math.degrees(vertical)
 
 
-def camera_from_metadata(path: str, config: Config) -> FoundCamera | None:
-    """The camera by the EXIF data of the first image; None if these do not say, and for videos.
+def camera_from_metadata(path: str, config: Config, notify: Callable[[str], None]) -> FoundCamera | None:
+    """The camera by the EXIF data of the first image, or a video's QuickTime metadata; None if these do not
+    say.
+
+    Args:
+        path: an image, a folder or a video.
+        config: the options.
+        notify: is told why something that is there is not taken.
 
     Raises:
         InputError: the input cannot be used.
     """
     source = open_source(path, config)
+    if isinstance(source, VideoSource):
+        video = source.describe()
+        focal = quicktime_focal_px(source.path, video.width, video.height)
+        origin = f"the QuickTime metadata of {source.path.name}, to some percent"
+        return None if focal is None else _centred(focal, video.width, video.height, origin)
     if not isinstance(source, ImageFolderSource):
         return None
     first = source.listed()[0].path
     height, width = read_rgb(first).shape[:2]
-    focal = exif_focal_px(first, width, height)
-    if focal is None:
+    found = exif_focal(first, width, height)
+    if found.distrust is not None:
+        notify(f"warning: {found.distrust}")
+    if found.focal_px is None:
         return None
-    camera = Camera(fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
-    return FoundCamera(camera=camera, origin=f"the EXIF data of {first.name}", is_sure=True)
+    return _centred(found.focal_px, width, height, f"the EXIF data of {first.name}")
+
+
+def _centred(focal_px: float, width: int, height: int, origin: str) -> FoundCamera:
+    camera = Camera(fx=focal_px, fy=focal_px, cx=width / 2, cy=height / 2, width=width, height=height)
+    return FoundCamera(camera=camera, origin=origin, is_sure=True)
 
 
 def estimate_camera(path: str, config: Config, notify: Callable[[str], None]) -> FoundCamera:

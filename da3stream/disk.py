@@ -107,9 +107,9 @@ class DiskBudget:
         ahead = int(FRAMES_AHEAD * self._frame_bytes) + self._gaussian_bytes(frames, frames + FRAMES_AHEAD)
         self._require(ahead, "the next chunks")
 
-    def check_outputs(self, frames: int) -> None:
-        """Whether the outputs of so many frames fit. Errors as of `check`."""
-        self._require(self.output_bytes(frames, export_names(self._config)), "the outputs")
+    def check_outputs(self, frames: int, names: tuple[str, ...]) -> None:
+        """Whether these formats of so many frames fit. Errors as of `check`."""
+        self._require(self.output_bytes(frames, names), "the outputs")
 
     def check_export(self, frames: int, names: tuple[str, ...]) -> None:
         """Whether these formats of a finished run fit, beside older ones of them. Errors as of `check`."""

@@ -11,12 +11,13 @@ import numpy as np
 from da3stream.config import Config
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
+from da3stream.result import warnings_of
 from da3stream.scene import FrameBlock, Trajectory
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.source.undistortion import lens_of
 from da3stream.store import Run
-from da3stream.writers import WriterContext, create_writers, export_names
+from da3stream.writers import Writer, WriterContext, create_writers, export_names
 from da3stream.writers.flying_pixels import without_flying_pixels
 from da3stream.writers.outliers import OutlierFilter
 
@@ -87,15 +88,24 @@ def block_of(
 class WrittenOutputs:
     """What came of the outputs."""
 
-    reports: Mapping[str, Mapping[str, Any]]
-    """Format -> figures about it, in plain JSON values; empty for most."""
-    warnings: tuple[str, ...]
-    """What went wrong without ending the run."""
+    figures: Mapping[str, Mapping[str, Any]]
+    """Format -> figures about it, in plain JSON values; empty for most. `depth` is "reduced" of those with
+    depth maps that hold no more; `warnings` are a writer's own."""
 
     @property
-    def figures(self) -> dict[str, Any]:
-        """The reports that say something."""
-        return {name: dict(report) for name, report in self.reports.items() if report}
+    def warnings(self) -> list[str]:
+        """What went wrong without ending the run."""
+        return warnings_of_outputs(self.figures)
+
+    def entries(self, run: Run) -> dict[str, Any]:
+        """Entries of run.json about all outputs of a run, of which these were just written.
+
+        What it said about older ones of the same formats is replaced.
+        """
+        before = run.manifest.get("outputs", {})
+        outputs = {name: figures for name, figures in before.items() if name not in self.figures}
+        outputs |= {name: dict(figures) for name, figures in self.figures.items() if figures}
+        return {"outputs": outputs, "warnings": [*warnings_of(run), *warnings_of_outputs(outputs)]}
 
 
 def write_outputs(
@@ -135,14 +145,8 @@ def write_outputs(
             for writer in writers:
                 writer.abort()
             raise
-    named = dict(zip(_distinct(names), writers, strict=True))
-    written = WrittenOutputs(
-        reports={name: writer.report for name, writer in named.items()},
-        warnings=(
-            *_depth_is_reduced([name for name, writer in named.items() if writer.has_full_depth], config),
-            *(warning for writer in writers for warning in writer.warnings),
-        ),
-    )
+    named = zip(_distinct(names), writers, strict=True)
+    written = WrittenOutputs(figures={name: _figures_of(writer, config) for name, writer in named})
     for warning in written.warnings:
         progress(Progress(stage="outputs", message=warning))
     return written
@@ -153,10 +157,24 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _depth_is_reduced(names: Sequence[str], config: Config) -> list[str]:
-    if not names or config.keep == "full":
-        return []
-    return [f"{', '.join(names)}: with the reduced depth (a third of the size); --keep full keeps all of it"]
+def _figures_of(writer: Writer, config: Config) -> dict[str, Any]:
+    """What is to be said about the output of a writer that has finished."""
+    figures = dict(writer.report)
+    if writer.has_full_depth and config.keep != "full":
+        figures["depth"] = "reduced"
+    if writer.warnings:
+        figures["warnings"] = list(writer.warnings)
+    return figures
+
+
+def warnings_of_outputs(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `WrittenOutputs.figures` say went wrong, in words."""
+    reduced = [name for name, said in figures.items() if said.get("depth") == "reduced"]
+    said = [warning for figure in figures.values() for warning in figure.get("warnings", ())]
+    if not reduced:
+        return said
+    line = f"{', '.join(reduced)}: with the reduced depth (a third of the size); --keep full keeps all of it"
+    return [line, *said]
 
 
 def _cleaned(run: Run, placed: PlacedMap, config: Config, *, with_gaussians: bool) -> Iterator[FrameBlock]:

@@ -109,8 +109,7 @@ def export(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
         )
         formats = dict.fromkeys((*formats_of(run, config), *names))
-        figures = {**run.manifest.get("outputs", {}), **written.figures}
-        run.write_manifest(status="finished", formats=list(formats), outputs=figures)
+        run.write_manifest(status="finished", formats=list(formats), **written.entries(run))
         return run.root
     finally:
         run.close()
@@ -161,7 +160,7 @@ def align(
         watching = progress or ignore_progress
         written = write_outputs(run, placed, names, config, source=source, progress=watching)
         run.write_manifest(
-            status="finished", formats=list(names), outputs=written.figures, is_metric=placed.is_metric
+            status="finished", formats=list(names), is_metric=placed.is_metric, **written.entries(run)
         )
         return alignment
     finally:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.scene import LoopClosure, Trajectory
+from da3stream.scene import FrameBlock, LoopClosure, Trajectory
 from da3stream.store import Run
 
 
@@ -47,6 +47,12 @@ class Update:
     """(K, 3) confident points that the new frames see."""
     colors: NDArray[np.uint8]
     """(K, 3) RGB of the points."""
+    depth_factors: Mapping[int, float] = field(default_factory=dict)
+    """Frame index of each correction -> what its depth, as it was told when the frame was new, is to be
+    multiplied by. A point that a corrected camera saw moves along with it, at this multiple of the distance.
+    """
+    block: FrameBlock | None = None
+    """The new frames with images and reduced depth, without flying pixels; None if there are none."""
 
 
 def result_of(run: Run) -> Result:

@@ -28,7 +28,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
-from da3stream.result import Result, Update, loop_counts, result_of, warnings_of
+from da3stream.result import Result, Update, loop_counts, result_of
 from da3stream.scene import ChunkSizes, Frame, LoopCandidate, Submap
 from da3stream.store import PlanRecord, Run
 from da3stream.writers.cloud import confident_cloud
@@ -71,6 +71,8 @@ class Session:
         self._due: list[int] = []
         self._told: list[NDArray[np.float64]] = []
         """(M, 4, 4) the cameras that updates have told of, by fine chunk."""
+        self._told_scale: list[NDArray[np.float64]] = []
+        """(M,) their depth scales when they were new."""
         self._reused = self._has_known_poses = False
         self._said: set[str] = set()
 
@@ -136,11 +138,12 @@ class Session:
         if self._placed.needs_optimisation():
             with self._times.stage("optimisation"):
                 self._placed.optimise()
-            corrections = self._corrections(since=0)
+            corrections, factors = self._corrections(since=0)
         else:
-            corrections = self._corrections(since=self.run.chunks[index].chunk.window[0])
+            corrections, factors = self._corrections(since=self.run.chunks[index].chunk.window[0])
         block = block_of(self.run, self._placed, index, self.run.typical_confidence)
         self._told.append(block.world_from_cam.copy())
+        self._told_scale.append(self._placed.assemble(self.run.chunks[index].chunk.new).depth_scale)
         clean = without_flying_pixels(block, self.config.edge_angle)
         cloud = confident_cloud(clean, self.config.confidence_percentile)
         return Update(
@@ -151,6 +154,8 @@ class Session:
             corrections=corrections,
             points_in_world=cloud.points_in_world,
             colors=cloud.colors,
+            depth_factors=factors,
+            block=clean,
         )
 
     def last_update(self) -> Update | None:
@@ -158,7 +163,7 @@ class Session:
         if not self._told:
             return None
         self._settle()
-        corrections = self._corrections(since=0)
+        corrections, factors = self._corrections(since=0)
         if not corrections:
             return None
         return Update(
@@ -169,6 +174,7 @@ class Session:
             corrections=corrections,
             points_in_world=np.empty((0, 3), dtype=np.float32),
             colors=np.empty((0, 3), dtype=np.uint8),
+            depth_factors=factors,
         )
 
     def finish(self) -> Result:
@@ -176,13 +182,14 @@ class Session:
         if self.run.is_finished:
             self._keep_what_was_asked_for()
             return result_of(self.run)
-        self._disk.check_outputs(self.run.end_of_stream.frames if self.run.end_of_stream else 0)
+        frames = self.run.end_of_stream.frames if self.run.end_of_stream else 0
+        names = formats_of(self.run, self.config)
+        self._disk.check_outputs(frames, names)
         self._settle()
         with self._times.stage("assembly"):
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
-            names = formats_of(self.run, self.config)
             written = write_outputs(
                 self.run, self._placed, names, self.config, source=self.source, progress=self._progress
             )
@@ -196,8 +203,7 @@ class Session:
             optimisation=self._placed.summary(),
             measured=self._times.summary(),
             is_metric=self._placed.is_metric,
-            outputs=written.figures,
-            warnings=[*warnings_of(self.run), *written.warnings],
+            **written.entries(self.run),
         )
         self._keep_what_was_asked_for()
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
@@ -344,16 +350,21 @@ class Session:
         with self._times.stage("optimisation"):
             self._placed.settle()
 
-    def _corrections(self, since: int) -> dict[int, NDArray[np.float64]]:
-        """The cameras from a frame on that were told before and lie elsewhere now, by frame."""
+    def _corrections(self, since: int) -> tuple[dict[int, NDArray[np.float64]], dict[int, float]]:
+        """The cameras from a frame on that were told before and lie elsewhere now, by frame; and by how much
+        their depth has grown since they were new."""
         owners = [self.run.chunks[index].chunk for index in self._placed.fine[: len(self._told)]]
         first = bisect.bisect_left(owners, since, key=lambda chunk: chunk.new[-1])
-        corrections = {}
-        for chunk, told in zip(owners[first:], self._told[first:], strict=True):
-            cameras = self._placed.assemble(chunk.new).world_from_cam
+        corrections, factors = {}, {}
+        for chunk, told, scale in zip(
+            owners[first:], self._told[first:], self._told_scale[first:], strict=True
+        ):
+            assembled = self._placed.assemble(chunk.new)
+            cameras = assembled.world_from_cam
             for row in np.flatnonzero((cameras != told).any(axis=(1, 2))):
                 corrections[chunk.new[row]] = told[row] = cameras[row]
-        return corrections
+                factors[chunk.new[row]] = float(assembled.depth_scale[row] / scale[row])
+        return corrections, factors
 
     def _keep_what_was_asked_for(self) -> None:
         if self.config.keep == "none":

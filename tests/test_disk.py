@@ -60,7 +60,7 @@ def test_without_a_budget_the_file_system_counts(tmp_path: Path, monkeypatch: py
     with pytest.raises(StoreError, match=r"the next chunks need \d+ MB more.*da3stream resume"):
         budget(tmp_path).check(60)
     with pytest.raises(StoreError, match="the outputs need"):
-        budget(tmp_path).check_outputs(100)
+        budget(tmp_path).check_outputs(100, ("pcd", "colmap"))
 
 
 def test_running_short_stops_cleanly_and_goes_on_with_more(

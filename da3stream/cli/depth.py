@@ -229,12 +229,17 @@ def _cameras(
 ) -> list[NDArray[np.float64] | None]:
     """(3, 3) in pixels of each resized image, from --focal, else EXIF; None where neither knows it."""
     from da3stream.estimation.da3.single_images import centred_camera
-    from da3stream.source.focal_length import exif_focal_px
+    from da3stream.source.focal_length import exif_focal
 
     cameras = []
     for path, image, small in zip(paths, pixels, resized, strict=True):
         height, width = image.shape[:2]
-        focal = exif_focal_px(path, width, height) if focal_px is None else focal_px
+        focal = focal_px
+        if focal is None:
+            found = exif_focal(path, width, height)
+            focal = found.focal_px
+            if found.distrust is not None:
+                click.echo(f"warning: {found.distrust}", err=True)
         new_size = small.shape[1], small.shape[0]
         cameras.append(None if focal is None else centred_camera(focal, (width, height), new_size))
     return cameras

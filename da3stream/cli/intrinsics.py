@@ -26,7 +26,7 @@ DEFAULT_FRAMES = 24
 @click.option(
     "--model",
     help="Estimate with this model, whatever the metadata say: classical, or one of `da3stream weights "
-    "list`. By default EXIF is asked first, then classical.",
+    "list`. By default EXIF or QuickTime metadata are asked first, then classical.",
 )
 @click.option("--weights", metavar="PATH|seeded:N", help="Weights of the model, as of `run`.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where a network runs.")
@@ -59,7 +59,8 @@ def command(
     da3stream intrinsics photo.jpg --model da3-base
     da3stream run walk.mp4 -o walk --intrinsics K.txt
 
-    It is looked up in the EXIF data of images, or estimated from a short stretch where the camera moves.
+    It is looked up in the EXIF data of images (unless they were cropped) or the QuickTime metadata of videos
+    (iPhones), or estimated from a short stretch where the camera moves.
     Going straight on, like a car, tells nothing of the focal length. Pixels are taken for square, and lens
     distortion is not estimated.
     """
@@ -79,9 +80,13 @@ def command(
         "select": "motion" if is_video else "all",
     }
     config = load_config(None, overrides)
-    found = None if model else camera_from_metadata(source, config)
+
+    def notify(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = None if model else camera_from_metadata(source, config, notify)
     if found is None:
-        found = estimate_camera(source, config, lambda line: click.echo(line, err=True))
+        found = estimate_camera(source, config, notify)
     if output is not None:
         _write(output, found)
     _report(found, output, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -30,6 +31,15 @@ publish_option = click.option(
     help="Send poses, corrections and points as they come to whoever connects there (ZeroMQ, msgpack; needs "
     "`pip install 'da3stream[publish]'`). No password, no encryption: take 127.0.0.1 unless the network is "
     "yours.",
+)
+
+rerun_option = click.option(
+    "--rerun",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Log images, depth, cameras, points and trajectory to this .rrd file as they come, corrections too, "
+    "for rerun's viewer (needs `pip install 'da3stream[rerun]'`). An older file is replaced; a resumed run "
+    "logs everything again, from its first chunk on.",
 )
 
 METAVARS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -26,19 +27,36 @@ FRAMES = (8, 16, 30, 60, 120, 240)
     default="auto",
     help="As of `run`; salad takes memory of the card, too.",
 )
+@click.option(
+    "--export",
+    default="",
+    metavar="A,B,...",
+    help="As of `run`: with gs_ply, a giant model predicts Gaussians, too; no other format takes memory of "
+    "the card.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
-    model: str, vram: str, size: str, resolution: int, pose_head: str, place: str, as_json: bool
+    model: str,
+    vram: str,
+    size: str,
+    resolution: int,
+    pose_head: str,
+    place: str,
+    export: str,
+    as_json: bool,
 ) -> None:
     """Show how much GPU memory a model takes, and the longest chunk that fits. Needs neither GPU nor weights.
 
     \b
     da3stream plan --model da3nested-giant-large --vram 12GB --size 1920x1080
     da3stream plan --model da3-large --vram 6GB --resolution 392
+    da3stream plan --model da3-giant --vram 12GB --export gs_ply
     """
     from da3stream.config import load_config
     from da3stream.errors import ConfigError
+    from da3stream.estimation import no_gaussians
     from da3stream.estimation.da3.catalogue import find_model, model_names
+    from da3stream.estimation.da3.config import predicts_gaussians
     from da3stream.estimation.memory import forward_memory, plan_forward
     from da3stream.imaging import processing_size
     from da3stream.place.choice import resolve_place
@@ -49,19 +67,39 @@ def command(
     if known is None or not known.has_poses:
         raise ConfigError("this model reconstructs no video", got=model, expected=f"one of {model_names()}")
     processed = processing_size(*_size(size), resolution)
-    budget, with_rays = _budget(vram), pose_head == "ray"
-    memory = forward_memory(known.name, processed, execution=ON_GPU, with_rays=with_rays)
-    descriptor = resolve_place(load_config(None, {"place": place}), lambda: True)
+    config = load_config(None, {"place": place, "export": export})
+    with_rays, with_gaussians = pose_head == "ray", "gs_ply" in config.export
+    if with_gaussians and not predicts_gaussians(known.name):
+        raise no_gaussians(known.name)
+    budget = _budget(vram)
+    measure = partial(forward_memory, known.name, processed, execution=ON_GPU, with_rays=with_rays)
+    memory = measure(with_gaussians=with_gaussians)
+    descriptor = resolve_place(config, lambda: True)
     beside = describing_bytes() if descriptor == "salad" else 0
-    plan = plan_forward(known.name, processed, None, budget, with_rays=with_rays, beside_bytes=beside)
+    plan = plan_forward(
+        known.name,
+        processed,
+        None,
+        budget,
+        with_rays=with_rays,
+        with_gaussians=with_gaussians,
+        beside_bytes=beside,
+    )
+    head = 0
+    if with_gaussians:
+        head = memory.card_bytes(plan.frames) - measure(with_gaussians=False).card_bytes(plan.frames)
     if as_json:
-        told = _as_json(known.name, processed, memory, plan, beside)
+        told = _as_json(known.name, processed, memory, plan, beside) | {"gaussians_bytes": head}
         click.echo(json.dumps({**told, "place": descriptor}, indent=2))
         return
     click.echo(f"{known.name}, images of {processed[0]} x {processed[1]} px, transformer in bfloat16")
     click.echo(f"weights      {memory.weights_bytes / 2**30:6.2f} GiB")
     if beside:
         click.echo(f"salad        {beside / 2**30:6.2f} GiB, the place descriptor; counted in what follows")
+    if with_gaussians:
+        click.echo(
+            f"Gaussians    {head / 2**30:6.2f} GiB for {plan.frames} frames (gs_ply); counted in what follows"
+        )
     for frames in FRAMES:
         fits = "" if frames <= plan.frames else "   does not fit"
         card = memory.card_bytes(frames) + beside

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from da3stream.cli.options import publish_option
+from da3stream.cli.options import publish_option, rerun_option
 
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @publish_option
+@rerun_option
 @click.option("--disk", metavar="SIZE", help="What the run directory may take on the disk from now on.")
 @click.option(
     "--executor",
@@ -20,7 +21,12 @@ from da3stream.cli.options import publish_option
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
-    run_directory: Path, publish: str | None, disk: str | None, executor: str | None, as_json: bool
+    run_directory: Path,
+    publish: str | None,
+    rerun: Path | None,
+    disk: str | None,
+    executor: str | None,
+    as_json: bool,
 ) -> None:
     """Continue an interrupted run with the input and options that it was started with."""
     from da3stream.cli.run import run_and_report
@@ -36,4 +42,4 @@ def command(
         )
     means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
     config = load_config(None, manifest["config"] | means)
-    run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish)
+    run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish, rerun)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from da3stream.cli.options import config_options, overrides_of, publish_option
+from da3stream.cli.options import config_options, overrides_of, publish_option, rerun_option
 from da3stream.config import Config, load_config, preset_names
 
 if TYPE_CHECKING:
+    from da3stream.listening import Listener
     from da3stream.progress import ProgressCallback
     from da3stream.result import Result
     from da3stream.source.base import FrameSource
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
 @click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
 @publish_option
+@rerun_option
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
     source: str,
@@ -39,6 +43,7 @@ def command(
     resume: bool,
     overwrite: bool,
     publish: str | None,
+    rerun: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -65,7 +70,7 @@ def command(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     config = load_config(config_file, overrides_of(options))
-    run_and_report(source, output, config, resume, overwrite, as_json, publish)
+    run_and_report(source, output, config, resume, overwrite, as_json, publish, rerun)
 
 
 def run_and_report(
@@ -76,6 +81,7 @@ def run_and_report(
     overwrite: bool,
     as_json: bool,
     publish: str | None = None,
+    rerun: Path | None = None,
 ) -> None:
     """Reconstruct with progress, then say what came out and where it is."""
     from da3stream.cli.interrupting import interrupt_stops_capture
@@ -90,20 +96,39 @@ def run_and_report(
     opened = open_source(source, config) if is_live(source) else source
     try:
         with show_progress(as_json=as_json) as progress, interrupt_stops_capture(opened, progress):
-            if publish is None:
+            if publish is None and rerun is None:
                 result = reconstruct(
                     opened, output, config=config, resume=resume, overwrite=overwrite, progress=progress
                 )
             else:
-                result = _publish(publish, opened, output, config, resume, overwrite, progress)
+                listeners = _listeners(publish, rerun, output, progress)
+                result = _tell(listeners, opened, output, config, resume, overwrite, progress)
     except KeyboardInterrupt:
         click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)
         raise
     print_summary(result, as_json=as_json)
 
 
-def _publish(
-    address: str,
+def _listeners(
+    address: str | None, rerun: Path | None, output: Path, progress: ProgressCallback
+) -> Iterator[Listener]:
+    """Who is to hear of every update; each is opened as it is asked for."""
+    from da3stream.progress import Progress
+
+    if rerun is not None:
+        from da3stream.live_rerun import LiveRerun
+
+        yield LiveRerun(rerun, output)
+        progress(Progress(stage="start", message=f"logging to {rerun}"))
+    if address is not None:
+        from da3stream.publishing import Publisher
+
+        yield Publisher(address)
+        progress(Progress(stage="start", message=f"publishing at {address}"))
+
+
+def _tell(
+    listeners: Iterator[Listener],
     source: str | FrameSource,
     output: Path,
     config: Config,
@@ -111,18 +136,19 @@ def _publish(
     overwrite: bool,
     progress: ProgressCallback,
 ) -> Result:
-    """Reconstruct, and send every update to whoever listens."""
+    """Reconstruct, and tell every update to the listeners."""
     from da3stream.pipeline import reconstruct, stream
-    from da3stream.progress import Progress
-    from da3stream.publishing import Publisher
     from da3stream.store import read_manifest
 
-    with Publisher(address) as publisher:
-        progress(Progress(stage="start", message=f"publishing at {address}"))
-        publisher.start(config.model_dump(mode="json"))
+    with ExitStack() as stack:
+        hearing = [stack.enter_context(listener) for listener in listeners]
+        for listener in hearing:
+            listener.start(config.model_dump(mode="json"))
         for update in stream(
             source, output, config=config, resume=resume, overwrite=overwrite, progress=progress
         ):
-            publisher.update(update)
-        publisher.end("finished", is_metric=read_manifest(output)["is_metric"])
+            for listener in hearing:
+                listener.update(update)
+        for listener in hearing:
+            listener.end("finished", is_metric=read_manifest(output)["is_metric"])
     return reconstruct(source, output, config=config, resume=True)  # it has finished: this reads the result

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 MILLIMETRE = 0.001
 _LARGEST = 65535
-_STEPS_TO_MEDIAN = 2048
+STEPS_TO_MEDIAN = 2048
 
 
 class DepthPngWriter(DepthImagesWriter):
@@ -47,7 +47,7 @@ class DepthPngWriter(DepthImagesWriter):
 
     def _write(self, path: Path, found: FrameDepth) -> None:
         if self._step is None and found.depth.any():
-            self._step = float(np.median(found.depth[found.depth > 0])) / _STEPS_TO_MEDIAN
+            self._step = float(np.median(found.depth[found.depth > 0])) / STEPS_TO_MEDIAN
         steps = depth_steps(found.depth, self._step or 1.0)
         self._too_far += int(np.count_nonzero(found.depth) - np.count_nonzero(steps))
         write_grey(path, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -18,6 +19,10 @@ from da3stream.writers.kept_depth import depth_at_image_size
 from da3stream.writers.pending import PendingOutputs
 
 FRAMES_PER_SECOND = 10
+"""Where the times of frames are made up."""
+LONGEST_S = 1.0
+"""A frame is shown for so long at most: photographs may be hours apart."""
+_TICKS_PER_SECOND = 1000
 _CODES = 1 << 16
 _STEPS_PER_OCTAVE = 512
 _MIDDLE = 1 << 15
@@ -25,7 +30,10 @@ _FASTEST = 1
 
 
 class DepthVisWriter(Writer):
-    """depth_vis/000042.png for frame index 42, and depth_vis/depth_vis.mp4 (H.264, ten frames a second).
+    """depth_vis/000042.png for frame index 42, and depth_vis/depth_vis.mp4 (H.264).
+
+    The video is as fast as the capture was: every frame has its own time, but that a gap is shown for a
+    second at most. Where times are made up, it has ten frames a second.
 
     The image is left, its depth in the colours of Turbo right: near is red, far is blue, unknown is black.
     One scale for the whole run, so that a colour means the same depth everywhere: colours are spread over
@@ -38,6 +46,7 @@ class DepthVisWriter(Writer):
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
         self._indices: list[int] = []
+        self._times_s: list[float] = []
         self._counts = np.zeros(_CODES, dtype=np.int64)
         self._pending = PendingOutputs(context.outputs)
         self._scratch = PendingOutputs(context.outputs)
@@ -55,6 +64,7 @@ class DepthVisWriter(Writer):
             _write_png(self._waiting / f"{index}_image.png", block.images[row])
             _write_png(self._waiting / f"{index}_depth.png", codes)
             self._indices.append(index)
+            self._times_s.append(float(block.timestamp_s[row]))
 
     def finish(self) -> None:
         if self._indices:
@@ -77,9 +87,17 @@ class DepthVisWriter(Writer):
 
     def _write_video(self) -> None:
         with (self._folder / "depth_vis.mp4").open("xb") as stream, _Video(stream) as video:
-            for index, picture in zip(self._indices, self._pictures(), strict=True):
+            for index, tick, picture in zip(self._indices, self._ticks(), self._pictures(), strict=True):
                 _write_png(self._folder / f"{index:06d}.png", picture)
-                video.append(picture)
+                video.append(picture, tick)
+
+    def _ticks(self) -> list[int]:
+        """When each frame is shown, in milliseconds."""
+        if self.context.timestamps_are_synthetic:
+            return [number * _TICKS_PER_SECOND // FRAMES_PER_SECOND for number in range(len(self._times_s))]
+        gaps_s = np.clip(np.diff(self._times_s), 1 / _TICKS_PER_SECOND, LONGEST_S)
+        ticks: list[int] = np.rint(np.cumsum([0.0, *gaps_s]) * _TICKS_PER_SECOND).astype(int).tolist()
+        return ticks
 
     def _pictures(self) -> Iterator[NDArray[np.uint8]]:
         """(H, 2 W, 3) RGB of every frame; what it waited in is removed."""
@@ -128,8 +146,11 @@ class _Video:
             self._container.mux(self._encoder.encode(None))
         self._container.close()
 
-    def append(self, picture: NDArray[np.uint8]) -> None:
-        """Add an RGB picture; odd sizes lose their last row or column, since the format knows even ones."""
+    def append(self, picture: NDArray[np.uint8], tick: int) -> None:
+        """Add an RGB picture that is shown from this millisecond on.
+
+        Odd sizes lose their last row or column, since the format knows even ones.
+        """
         import av
         import cv2
 
@@ -138,6 +159,7 @@ class _Video:
             self._encoder = self._new_encoder(width, height)
         planes = cv2.cvtColor(np.ascontiguousarray(picture[:height, :width]), cv2.COLOR_RGB2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = tick, Fraction(1, _TICKS_PER_SECOND)
         self._container.mux(self._encoder.encode(frame))
 
     def _new_encoder(self, width: int, height: int) -> Any:
@@ -147,6 +169,7 @@ class _Video:
                 hint="Take PyAV's own wheel: pip install --force-reinstall --only-binary av av",
             )
         encoder = self._container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+        encoder.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
         encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
         # The number of threads is part of what decides the bytes. With its macroblock tree, x264 gives other
         # bytes in 1 to 17 of a hundred tries (PyAV 18.1); without it, 2,200 of 2,200 were the same.

@@ -10,25 +10,23 @@ from numpy.typing import NDArray
 
 from da3stream.errors import MissingDependencyError
 from da3stream.geometry.camera import Camera
-from da3stream.scene import FrameBlock
-from da3stream.writers.base import Writer, WriterContext
+from da3stream.writers.base import WriterContext
 from da3stream.writers.cloud import PointCloud
 from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.sensor_frames import (
     CAMERA,
     WORLD,
     SensorFrame,
-    cloud_sampler,
+    SensorWriter,
     conventions,
     index_matrix,
     loop_segments,
-    sensor_frames,
 )
 
 _POINT = np.dtype([("xyz", "<f4", 3), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")])
 
 
-class McapWriter(Writer):
+class McapWriter(SensorWriter):
     """Protobuf messages (docs.foxglove.dev, "Schemas"), Zstandard-compressed chunks, times from the frames.
 
     Topics:
@@ -46,7 +44,6 @@ class McapWriter(Writer):
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
         self._foxglove = _library()
-        self._sampler = cloud_sampler(context)
         self._has_map = False
         self._pending = PendingOutputs(context.outputs)
         stream = self._pending.file("mcap/capture.mcap")
@@ -56,21 +53,6 @@ class McapWriter(Writer):
     @classmethod
     def check_installed(cls) -> None:
         _library()
-
-    def add(self, block: FrameBlock) -> None:
-        """Write the frames of one block.
-
-        Raises:
-            InputError: a timestamp is negative.
-        """
-        last_ns = 0
-        for frame in sensor_frames(block):
-            last_ns = frame.timestamp_ns
-            if not self._has_map:
-                self._write_map(last_ns)
-            self._write_frame(frame)
-        if len(block):
-            self._write("/points", last_ns, self._point_cloud(self._sampler.sample(block), last_ns))
 
     def finish(self) -> None:
         self._mcap.finish()
@@ -84,6 +66,8 @@ class McapWriter(Writer):
 
     def _write_frame(self, frame: SensorFrame) -> None:
         foxglove, time_ns = self._foxglove, frame.timestamp_ns
+        if not self._has_map:
+            self._write_map(time_ns)
         stamp = {"timestamp": self._stamp(time_ns), "frame_id": CAMERA}
         height, width = frame.depth.shape
         x, y, z, w = frame.rotation_xyzw
@@ -108,6 +92,9 @@ class McapWriter(Writer):
         self._write("/camera/image", time_ns, image)
         self._write("/depth/calibration", time_ns, self._calibration(frame.depth_camera, stamp))
         self._write("/depth/image", time_ns, depth)
+
+    def _write_points(self, cloud: PointCloud, last: SensorFrame) -> None:
+        self._write("/points", last.timestamp_ns, self._point_cloud(cloud, last.timestamp_ns))
 
     def _calibration(self, camera: Camera, stamp: dict[str, Any]) -> Any:
         intrinsics = index_matrix(camera)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from da3stream.scene import FrameBlock
 from da3stream.writers.base import Writer, WriterContext
 from da3stream.writers.cloud import PointCloud
 from da3stream.writers.colmap.images import begin_images
-from da3stream.writers.depth_png import MILLIMETRE, depth_steps, write_grey
+from da3stream.writers.depth_png import MILLIMETRE, STEPS_TO_MEDIAN, depth_steps, write_grey
 from da3stream.writers.image_choice import evenly_along_path
 from da3stream.writers.kept_depth import depth_at_image_size
 from da3stream.writers.pending import PendingOutputs
@@ -26,6 +27,10 @@ _Z_UP_FROM_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]
 _SAME_CAMERA = 1e-6
 """Relative: some thousandths of a pixel."""
 _CAMERA_FIELDS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
+_FINE_ENOUGH = 500
+"""Steps in the median depth."""
+_COARSEST = 8
+"""Times `STEPS_TO_MEDIAN`: a quarter of what 16 bits hold, so that most of what is far has room."""
 _OPENGL_AXES = np.array([1.0, -1.0, -1.0])
 
 
@@ -36,9 +41,11 @@ class NerfstudioWriter(Writer):
       up: right is x, the first camera looks along y. `applied_transform` is that world from the run's own.
     - `fl_x fl_y cx cy w h` of the images as they lie there, the centre of the top-left pixel at (0.5, 0.5),
       as nerfstudio has it; once for all frames if they share a camera, otherwise a set for each.
-    - depths/000042.png: 16 bit, 0 = unknown, millimetres (1/1000 of the run's unit if that is not metres), at
-      processing resolution and with the outline of the image, to whose size nerfstudio brings it. What is
-      farther than 65.535 units is unknown.
+    - depths/000042.png: 16 bit, 0 = unknown, at processing resolution and with the outline of the image, to
+      whose size nerfstudio brings it; depth = value * `depth_unit_scale_factor`. That is 0.001, nerfstudio's
+      default, in metric runs. Otherwise it is 0.001 too if that suits the first frame with depth; if not, the
+      median there becomes 2048 steps, and a warning names the option that tells nerfstudio. What is farther
+      than 65535 steps is unknown, which is counted and warned of.
     - sparse_pc.ply: at most 100,000 points, in the world of the transform matrices.
 
     Images, and which, as in colmap/. Some hundred bytes a frame are held until `finish`.
@@ -53,6 +60,8 @@ class NerfstudioWriter(Writer):
         self._is_chosen[evenly_along_path(context.positions_in_world, context.config.colmap_images)] = True
         self._seen = 0
         self._frames: list[_Frames] = []
+        self._step = MILLIMETRE if context.is_metric else None
+        self._known = self._too_far = 0
         self._sampler = CloudSampler(
             max_points=_MAX_POINTS, frames=context.frames, percentile=context.config.confidence_percentile
         )
@@ -76,19 +85,48 @@ class NerfstudioWriter(Writer):
         self._frames.append(_Frames.of(block, rows, self._images.sizes(block)[rows]))
         for row in rows.tolist():
             depth = depth_at_image_size(block, row).depth
-            write_grey(self._folder / _depth_path(block.index[row]), depth_steps(depth, MILLIMETRE))
+            write_grey(self._folder / _depth_path(block.index[row]), self._in_steps(depth))
 
     def finish(self) -> None:
         self._ply.complete()
         self._ply_stream.close()
         names = self._images.publish()
         with (self._folder / "transforms.json").open("x", encoding="utf-8") as stream:
-            stream.writelines(_transforms(names, self._frames))
+            stream.writelines(_transforms(names, self._frames, self._step or MILLIMETRE))
         self._pending.commit()
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        return {"depth_unit_scale_factor": self._step or MILLIMETRE, "depth_pixels_too_far": self._too_far}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        said = []
+        if self._step is not None and self._step != MILLIMETRE:
+            said.append(
+                f"nerfstudio: depth is in steps of {self._step:g} units, which its trainers have to be told: "
+                f"ns-train ... nerfstudio-data --depth-unit-scale-factor {self._step:g}"
+            )
+        if self._too_far:
+            said.append(
+                f"nerfstudio: {max(self._too_far / self._known, 1e-4):.2%} of the depth is farther than 16 "
+                "bits can say and is written as unknown"
+            )
+        return tuple(said)
 
     def abort(self) -> None:
         self._ply_stream.close()
         self._pending.abort()
+
+    def _in_steps(self, depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """A depth map in steps; the first one that has depth settles how long they are."""
+        known = depth[depth > 0]
+        if self._step is None and len(known):
+            self._step = _step_for(known)
+        steps = depth_steps(depth, self._step or MILLIMETRE)
+        self._known += len(known)
+        self._too_far += len(known) - int(np.count_nonzero(steps))
+        return steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -117,6 +155,14 @@ class _Frames:
         )
 
 
+def _step_for(depths: NDArray[np.float32]) -> float:
+    """Units in a step: a thousandth if these depths are neither coarse nor too far in it."""
+    median = float(np.median(depths))
+    if _FINE_ENOUGH <= median / MILLIMETRE <= STEPS_TO_MEDIAN * _COARSEST:
+        return MILLIMETRE
+    return float(f"{median / STEPS_TO_MEDIAN:.2g}")
+
+
 def _depth_path(index: int) -> str:
     return f"depths/{index:06d}.png"
 
@@ -133,7 +179,7 @@ def _in_z_up(cloud: PointCloud) -> NDArray[np.float64]:
     return cloud.points_in_world.astype(np.float64) @ _Z_UP_FROM_WORLD.T
 
 
-def _transforms(names: Sequence[str], blocks: Sequence[_Frames]) -> Iterator[str]:
+def _transforms(names: Sequence[str], blocks: Sequence[_Frames], step: float) -> Iterator[str]:
     """The lines of transforms.json, a frame a line."""
     cameras = np.concatenate([np.empty((0, len(_CAMERA_FIELDS))), *(block.cameras for block in blocks)])
     are_one = len(cameras) > 0 and np.allclose(cameras, cameras[0], rtol=_SAME_CAMERA, atol=0)
@@ -143,6 +189,7 @@ def _transforms(names: Sequence[str], blocks: Sequence[_Frames]) -> Iterator[str
         **dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0),
         "applied_transform": np.pad(_Z_UP_FROM_WORLD, ((0, 0), (0, 1))).tolist(),
         "ply_file_path": "sparse_pc.ply",
+        "depth_unit_scale_factor": step,
     }
     yield json.dumps(head)[:-1] + ', "frames": ['
     rows = [(block, row) for block in blocks for row in range(len(block.index))]

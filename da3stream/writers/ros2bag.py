@@ -9,18 +9,16 @@ import numpy as np
 
 from da3stream.errors import MissingDependencyError
 from da3stream.geometry.camera import Camera
-from da3stream.scene import FrameBlock
-from da3stream.writers.base import Writer, WriterContext
+from da3stream.writers.base import WriterContext
 from da3stream.writers.cloud import PointCloud
 from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.sensor_frames import (
     CAMERA,
     WORLD,
     SensorFrame,
-    cloud_sampler,
+    SensorWriter,
     conventions,
     index_matrix,
-    sensor_frames,
 )
 
 _TOPICS = {
@@ -36,7 +34,7 @@ _POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4")])
 _FLOAT32 = 7  # sensor_msgs/PointField
 
 
-class Ros2BagWriter(Writer):
+class Ros2BagWriter(SensorWriter):
     """metadata.yaml and ros2bag.mcap; play it with `ros2 bag play RUN/ros2bag`. No ROS is needed to write it.
 
     Storage is MCAP, the default since ROS 2 Iron (Humble: install ros-humble-rosbag2-storage-mcap). Times of
@@ -57,7 +55,6 @@ class Ros2BagWriter(Writer):
         self._ros = _library()
         self._store = self._ros.get_typestore(self._ros.Stores.ROS2_HUMBLE)
         self._types = self._store.types
-        self._sampler = cloud_sampler(context)
         self._pending = PendingOutputs(context.outputs)
         self._folder = self._pending.folder("ros2bag")
         # The storage file is named after its folder, which has a temporary name here: hence one more folder.
@@ -79,19 +76,6 @@ class Ros2BagWriter(Writer):
     @classmethod
     def check_installed(cls) -> None:
         _library()
-
-    def add(self, block: FrameBlock) -> None:
-        """Write the frames of one block.
-
-        Raises:
-            InputError: a timestamp is negative.
-        """
-        last_ns = 0
-        for frame in sensor_frames(block):
-            last_ns = frame.timestamp_ns
-            self._write_frame(frame)
-        if len(block):
-            self._write("/points", last_ns, self._point_cloud(self._sampler.sample(block), last_ns))
 
     def finish(self) -> None:
         self._bag.close()
@@ -143,6 +127,9 @@ class Ros2BagWriter(Writer):
         self._write("/camera/image/compressed", time_ns, image)
         self._write("/depth/camera_info", time_ns, self._camera_info(frame.depth_camera, camera))
         self._write("/depth/image", time_ns, depth)
+
+    def _write_points(self, cloud: PointCloud, last: SensorFrame) -> None:
+        self._write("/points", last.timestamp_ns, self._point_cloud(cloud, last.timestamp_ns))
 
     def _camera_info(self, camera: Camera, header: Any) -> Any:
         intrinsics = index_matrix(camera)

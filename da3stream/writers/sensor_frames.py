@@ -7,6 +7,7 @@ stored (processing resolution, reduced depth) and have a camera of their own, so
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from da3stream.errors import InputError
 from da3stream.geometry.camera import Camera
 from da3stream.geometry.rigid3 import quaternion_wxyz
 from da3stream.scene import FrameBlock
-from da3stream.writers.base import WriterContext
+from da3stream.writers.base import Writer, WriterContext
+from da3stream.writers.cloud import PointCloud
 from da3stream.writers.sampling import CloudSampler
 
 MAX_POINTS = 2_000_000
@@ -91,6 +93,30 @@ def sensor_frames(block: FrameBlock) -> Iterator[SensorFrame]:
         )
 
 
+class SensorWriter(Writer):
+    """Writes the frames of each block as they come, then its points."""
+
+    def __init__(self, context: WriterContext) -> None:
+        super().__init__(context)
+        self._sampler = cloud_sampler(context)
+
+    def add(self, block: FrameBlock) -> None:
+        """Write the frames of one block. InputError if the format cannot say their times."""
+        last: SensorFrame | None = None
+        for last in sensor_frames(block):
+            self._write_frame(last)
+        if last is not None:
+            self._write_points(self._sampler.sample(block), last)
+
+    @abstractmethod
+    def _write_frame(self, frame: SensorFrame) -> None:
+        """Write one frame."""
+
+    @abstractmethod
+    def _write_points(self, cloud: PointCloud, last: SensorFrame) -> None:
+        """Write the points of a block, of which this is the last frame."""
+
+
 def index_matrix(camera: Camera) -> NDArray[np.float64]:
     """(3, 3) intrinsics for OpenCV, ROS and Foxglove, where the centre of the top-left pixel is (0, 0)."""
     matrix = camera.matrix()
@@ -120,9 +146,14 @@ def loop_segments(context: WriterContext) -> NDArray[np.float64]:
 
 def conventions(context: WriterContext) -> dict[str, str]:
     """What a reader of the recording cannot see in it, as text; put where the format has a place for it."""
+    return conventions_of(context.timestamps_are_synthetic, "metres" if context.is_metric else "arbitrary")
+
+
+def conventions_of(timestamps_are_synthetic: bool, unit: str) -> dict[str, str]:
+    """The same of a capture with these times and this unit."""
     return {
-        "timestamps": "synthetic" if context.timestamps_are_synthetic else "container",
-        "unit": "metres" if context.is_metric else "arbitrary",
+        "timestamps": "synthetic" if timestamps_are_synthetic else "container",
+        "unit": unit,
         "camera": "OpenCV (x right, y down, z forward)",
         "world": "the first frame's camera, unless the run was aligned otherwise",
         "depth": "z-depth in world units, NaN where unknown",

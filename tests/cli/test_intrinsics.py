@@ -12,6 +12,9 @@ from click.testing import CliRunner
 from da3stream.cli import cli, intrinsics
 from da3stream.errors import ConfigError, RunExistsError
 from da3stream.source.calibration import read_calibration
+from da3stream.source.focal_length import QUICKTIME_KEY
+from tests.source.clips import encode_video
+from tests.source.test_focal_length import meta, with_track_metadata, write_photo
 from tests.source.test_image_folder import picture, write
 
 
@@ -73,3 +76,20 @@ def test_fox_is_estimated_within_five_percent(shared: Path, tmp_path: Path) -> N
     assert (said["width"], said["height"]) == (1080, 1920)
     assert abs(said["fx"] / 1375.5 - 1) < 0.05
     assert said["is_sure"]
+
+
+def test_a_cropped_photo_is_estimated_with_a_warning(tmp_path: Path) -> None:
+    """One image alone is too little for that."""
+    write_photo(tmp_path / "a.jpg", 26, size=(160, 160), taken_at=(4000, 3000))
+    done = CliRunner().invoke(cli, ["intrinsics", str(tmp_path / "a.jpg")])
+    assert isinstance(done.exception, ConfigError)
+    assert "warning: a.jpg is 160 x 160 pixels and was taken at 4000 x 3000" in done.output
+
+
+def test_quicktime_metadata_tell_k_of_a_video(tmp_path: Path) -> None:
+    video = encode_video(tmp_path / "walk.mov", frames=3)
+    with_track_metadata(video, meta(QUICKTIME_KEY, b"26", 1))
+    said = json.loads(run(video, "--json"))
+    assert said["fx"] == pytest.approx(26 / np.hypot(36, 24) * np.hypot(160, 96))
+    assert (said["width"], said["cx"]) == (160, 80)
+    assert said["origin"] == "the QuickTime metadata of walk.mov, to some percent"

@@ -68,11 +68,32 @@ def test_auto_counts_salad_where_its_weights_are(
         assert ("the place descriptor" in run(capsys, *small)[1]) is counted
 
 
+@pytest.mark.slow
+def test_gaussians_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    giant = ("--model", "da3-giant", "--size", "252x140", "--resolution", "252", "--place", "none")
+    without, with_them = (
+        json.loads(run(capsys, *giant, "--json", "--export", formats)[1])
+        for formats in ("poses,glb", "poses,gs_ply")
+    )
+    assert (without["gaussians_bytes"], without["weights_bytes"] > 2e9) == (0, True)
+    assert with_them["weights_bytes"] > without["weights_bytes"]
+    assert with_them["longest_chunk"] < without["longest_chunk"]
+    extra = {n: with_them["card_bytes"][n] - card for n, card in without["card_bytes"].items()}
+    assert extra["240"] > extra["8"] > 0
+    assert with_them["gaussians_bytes"] > extra["60"]
+    _, table, _ = run(capsys, *giant, "--export", "gs_ply")
+    (line,) = [line for line in table.splitlines() if line.startswith("Gaussians")]
+    assert line.split()[1] == f"{with_them['gaussians_bytes'] / 2**30:.2f}"
+    assert f"for {with_them['longest_chunk']} frames" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("--model", "da3metric-large"), 1, "reconstructs no video"),
         (("--model", "resnet"), 1, "got resnet"),
+        (("--model", "da3-base", "--export", "gs_ply"), 1, "needs a model that predicts Gaussians"),
+        (("--export", "gif"), 1, "gif"),
         (("--size", "1080p"), 2, "no size like 1920x1080"),
         (("--vram", "lots"), 2, "no amount of memory"),
         (

@@ -17,14 +17,15 @@ from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
 import da3stream
-from da3stream import load_config, pipeline
+from da3stream import disk, load_config, pipeline
 from da3stream.cli import cli
-from da3stream.errors import ConfigError, MissingDependencyError, RunIncompleteError
+from da3stream.errors import ConfigError, MissingDependencyError, RunIncompleteError, StoreError
 from da3stream.geometry.sim3 import Sim3
 from da3stream.store.journal import Journal
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 from da3stream.synthetic.paths import street_laps
 from da3stream.world_frame import KnownDistance, ScenePoint
+from da3stream.writers.tum import TumWriter
 
 from .doubles import CountingEstimator
 
@@ -283,6 +284,51 @@ def test_the_command_says_what_it_did(run: Path) -> None:
     told = CliRunner().invoke(cli, ["info", str(run)]).output
     assert "upright by plane" in told
     assert "metres by hand" in told
+
+
+def test_outputs_that_were_exported_since_count_when_it_is_finished_by_resume(
+    run: Path, tilted: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run itself writes no PNGs of depth; they have to be written again nevertheless."""
+    da3stream.export(run, ("depth_png",))
+
+    def stop(progress: da3stream.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.align(run, scale=2.0, progress=stop)
+    config = load_config(None, json.loads((run / "run.json").read_text())["config"])
+    source, estimator = SimulatedSource(tilted, magnification=2), CountingEstimator(tilted)
+    with monkeypatch.context() as patch:
+        patch.setitem(disk.FRAME_BYTES, "depth_png", 10**15)
+        with pytest.raises(StoreError, match="the outputs need"):
+            da3stream.reconstruct(source, run, config=config, estimator=estimator, resume=True)
+    da3stream.reconstruct(source, run, config=config, estimator=estimator, resume=True)
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+
+
+def test_warnings_of_outputs_are_kept_once_and_replaced(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> list[str]:
+        warnings: list[str] = json.loads((run / "run.json").read_text())["warnings"]
+        return warnings
+
+    def reduced(*names: str) -> str:
+        size = "the reduced depth (a third of the size)"
+        return f"{', '.join(names)}: with {size}; --keep full keeps all of it"
+
+    before = said()
+    da3stream.export(run, ("depth_png",))
+    da3stream.export(run, ("depth_png", "mini_npz"))
+    assert said() == [*before, reduced("depth_png", "mini_npz")]
+    with monkeypatch.context() as patch:
+        patch.setattr(TumWriter, "warnings", ("tum: that was close",))
+        pipeline.align(run, scale=2.0)
+    assert said() == [*before, reduced("depth_png", "mini_npz"), "tum: that was close"]
+    da3stream.export(run, ("poses",))
+    assert said()[-1] == "tum: that was close"
+    da3stream.export(run, ("tum",))
+    assert said() == [*before, reduced("depth_png", "mini_npz")]
+    assert "tum" not in json.loads((run / "run.json").read_text())["outputs"]
 
 
 def test_a_missing_package_is_said_before_anything_changes(

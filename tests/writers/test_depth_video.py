@@ -25,7 +25,6 @@ def video(outputs):
     with av.open(str(outputs.root / "depth_vis" / "depth_vis.mp4")) as container:
         (stream,) = container.streams
         assert stream.codec_context.name == "h264"
-        assert stream.average_rate == 10
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
 
 
@@ -124,3 +123,23 @@ def test_odd_sizes_lose_a_row_in_the_video_only(make_context, outputs):
     write(DepthVisWriter(make_context(frames=2)), [odd])
     assert picture(outputs, 0).shape == (HEIGHT - 1, 2 * WIDTH, 3)
     assert video(outputs)[0].shape == (HEIGHT - 2, 2 * WIDTH, 3)
+
+
+def shown_at_s(outputs):
+    """When PyAV says that the pictures are shown."""
+    with av.open(str(outputs.root / "depth_vis" / "depth_vis.mp4")) as container:
+        return [frame.time for frame in container.decode(video=0)]
+
+
+def test_the_video_is_as_fast_as_the_capture_was(make_context, outputs):
+    (block,) = blocks_of(6, full=True)
+    times_s = np.array([10.0, 10.2, 10.25, 10.85, 3610.85, 3611.0])  # somebody had gone for lunch
+    write(DepthVisWriter(make_context(frames=6)), [replace(block, timestamp_s=times_s)])
+    np.testing.assert_allclose(shown_at_s(outputs), [0, 0.2, 0.25, 0.85, 1.85, 2.0], atol=1e-3)
+
+
+def test_made_up_times_give_ten_frames_a_second(make_context, outputs):
+    (block,) = blocks_of(5, full=True)
+    context = replace(make_context(frames=5), timestamps_are_synthetic=True)
+    write(DepthVisWriter(context), [replace(block, timestamp_s=np.arange(5.0))])
+    np.testing.assert_allclose(shown_at_s(outputs), np.arange(5) / 10, atol=1e-3)

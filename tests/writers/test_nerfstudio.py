@@ -98,7 +98,8 @@ def test_every_documented_field_is_there(make_context, outputs):
     write_frames(make_context, blocks_of(12, 5), originals=FakeOriginals())
     content = transforms(outputs)
     shared = {"camera_model", "fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2"}
-    assert content.keys() == shared | {"applied_transform", "ply_file_path", "frames"}
+    others = {"applied_transform", "ply_file_path", "depth_unit_scale_factor", "frames"}
+    assert content.keys() == shared | others
     assert content["camera_model"] == "OPENCV"
     for number, frame in enumerate(content["frames"]):
         assert frame["file_path"] == f"images/{3 * number:06d}.jpg"
@@ -136,3 +137,38 @@ def test_chosen_images_keep_their_own_pose_and_depth(make_context, outputs):
         assert frame == everything[frame["file_path"]]
     files = sorted(path.name for path in (outputs.root / "nerfstudio" / "depths").iterdir())
     assert files == [frame["depth_file_path"].removeprefix("depths/") for frame in chosen]
+
+
+def scaled(block, factor):
+    """The same in another unit."""
+    return replace(block, depth=block.depth * np.float32(factor), full_depth=None, full_confidence=None)
+
+
+@pytest.mark.parametrize("factor", [1, 1000, 0.001])
+def test_depth_of_any_unit_is_kept_and_transforms_json_says_how(make_context, outputs, factor):
+    (block,) = blocks_of(3)
+    writer = NerfstudioWriter(replace(make_context(frames=3), is_metric=False))
+    write(writer, [scaled(block, factor)])
+    step = transforms(outputs)["depth_unit_scale_factor"]
+    assert writer.report == {"depth_unit_scale_factor": step, "depth_pixels_too_far": 0}
+    told = [f"--depth-unit-scale-factor {step:g}" in line for line in writer.warnings]
+    assert told == ([] if factor == 1 else [True])
+    assert (step == 0.001) == (factor == 1)
+    for index, frame in enumerate(transforms(outputs)["frames"]):
+        values = cv2.imread(str(outputs.root / "nerfstudio" / frame["depth_file_path"]), cv2.IMREAD_UNCHANGED)
+        assert values.dtype == np.uint16
+        assert (values > 0).all()
+        assert np.median(values) * step == pytest.approx(np.median(block.depth[index]) * factor, rel=0.02)
+
+
+def test_metric_depth_stays_in_millimetres_and_what_is_too_far_is_told(make_context, outputs):
+    (block,) = blocks_of(3)
+    writer = NerfstudioWriter(make_context(frames=3))
+    far = block.depth.copy()
+    far[:, :5] = 70.0
+    write(writer, [replace(block, depth=far)])
+    assert transforms(outputs)["depth_unit_scale_factor"] == 0.001
+    (warning,) = writer.warnings
+    share = float(warning.split()[1].rstrip("%")) / 100
+    assert share == pytest.approx((far > 65.535).mean(), rel=0.5)
+    assert writer.report["depth_pixels_too_far"] > 0

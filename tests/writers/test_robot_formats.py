@@ -12,8 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import rerun
-import rerun.chunk
 import yaml
 from evo.tools import file_interface
 from mcap.reader import make_reader
@@ -27,8 +25,8 @@ from da3stream.config import OutputConfig
 from da3stream.errors import InputError, MissingDependencyError
 from da3stream.scene import LoopCandidate, LoopClosure
 from da3stream.writers import check_installed, create_writers
-from da3stream.writers import rerun as rerun_writer
 from da3stream.writers.cloud import confident_cloud
+from da3stream.writers.rerun_recording import RerunRecording
 from da3stream.writers.sensor_frames import conventions
 
 from .plane_scene import PLANE_NORMAL, PLANE_OFFSET, blocks_of, coordinate_image, write
@@ -371,33 +369,63 @@ def test_two_runs_are_two_recordings(make_context, outputs, tmp_path):
     assert len(ids) == 2
 
 
+def test_the_recording_opens_with_a_view_of_map_image_and_depth(make_context, outputs):
+    (writer,) = create_writers(["rerun"], make_context(frames=FRAMES))
+    write(writer, blocks_of(FRAMES, 5))
+    reader = RrdReader(str(outputs.root / "rerun/capture.rrd"))
+    (blueprint,) = reader.blueprints()
+    assert blueprint.application_id == reader.recordings()[0].application_id == "da3stream"
+    said: dict[str, list[Any]] = defaultdict(list)
+    for chunk in reader.stream(store=blueprint).to_chunks():
+        batch = chunk.to_record_batch()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            said[name].extend(column.to_pylist())
+    views = zip(said["ViewBlueprint:class_identifier"], said["ViewBlueprint:space_origin"], strict=True)
+    assert sorted((kind[0], origin[0]) for kind, origin in views) == [
+        ("2D", "/world/camera/depth"), ("2D", "/world/camera/image"), ("3D", "/world"),
+    ]  # fmt: skip
+    assert ["/world/**", "- /world/camera/depth/**"] in said["ViewContents:query"]
+    assert said["TimePanelBlueprint:timeline"] == [["frame"]]
+    timelines = {name for chunk in reader.stream().to_chunks() for name in chunk.timeline_names}
+    assert timelines == {"frame", "time"}
+
+
+def test_rerun_itself_finds_the_file_whole(make_context, outputs):
+    (writer,) = create_writers(["rerun"], make_context(frames=FRAMES))
+    write(writer, blocks_of(FRAMES, 5))
+    command = [str(Path(sys.executable).with_name("rerun")), "rrd", "verify"]
+    done = subprocess.run([*command, str(outputs.root / "rerun/capture.rrd")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_recording_that_cannot_be_written_is_an_error(tmp_path):
-    file = rerun_writer._RecordingFile(tmp_path / "missing" / "capture.rrd", "id", rerun.chunk)
-    with pytest.raises(OSError, match="rerun cannot write its recording"):
-        file.complete()
-    file.abandon()
+    with pytest.raises(OSError, match="No such file"):
+        RerunRecording(tmp_path / "missing" / "capture.rrd", "id")
 
 
 def test_what_the_disk_has_no_room_for_is_an_error_and_not_a_wait(tmp_path):
     """In a process of its own, whose files must not grow beyond 100 kB."""
     program = f"""
 import resource, signal
-import rerun, rerun.chunk, numpy as np
-from da3stream.writers.rerun import _RecordingFile
+from pathlib import Path
+import numpy as np
+from da3stream.writers.cloud import PointCloud
+from da3stream.writers.rerun_recording import RerunRecording
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-file = _RecordingFile({str(tmp_path / "capture.rrd")!r}, "id", rerun.chunk)
-points = rerun.Points3D.columns(positions=np.random.default_rng(0).random((20_000, 3)))
-chunk = rerun.chunk.Chunk.from_columns("a", [], points.partition([20_000]))
+recording = RerunRecording(Path({str(tmp_path / "capture.rrd")!r}), "id")
+points = np.random.default_rng(0).random((20_000, 3)).astype(np.float32)
+ones = np.ones(20_000, np.float32)
+cloud = PointCloud(points_in_world=points, colors=np.zeros((20_000, 3), np.uint8), confidence=ones)
 try:
-    for _ in range(5):
-        file.append([chunk])
-    file.complete()
+    for index in range(5):
+        recording.log_points(index, cloud, index, 0.0)
+    recording.complete()
 except OSError as error:
     print("error:", error)
-file.abandon()
+recording.abandon()
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.startswith("error: rerun cannot write its recording")
+    assert "rerun's recording cannot be written: File too large" in done.stdout
