@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from da3stream import __version__
-from da3stream.config import Config, load_config
+from da3stream.config import OUTPUT_OPTIONS, Config, load_config
 from da3stream.config.model import ModelName
 from da3stream.disk import DiskBudget
 from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
@@ -25,7 +25,13 @@ from da3stream.estimation import (
 from da3stream.estimation.da3.device import choose_device, runs_on_gpu
 from da3stream.executors import LocalExecutor, ModelRecipe, RayExecutor
 from da3stream.executors.remote import RemoteEstimator
-from da3stream.finishing import formats_of, trajectory_of, write_outputs
+from da3stream.finishing import (
+    formats_of,
+    trajectory_of,
+    with_options,
+    write_formats,
+    write_outputs,
+)
 from da3stream.opening import open_frames, open_input
 from da3stream.place.base import PlaceDescriptor
 from da3stream.place.choice import resolve_place
@@ -105,16 +111,30 @@ def stream(
 
 
 def export(
-    run_directory: str | Path, names: tuple[str, ...], *, progress: ProgressCallback | None = None
+    run_directory: str | Path,
+    names: tuple[str, ...],
+    *,
+    options: Mapping[str, Any] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Write formats of a finished run again, or others than it was made with, without inference.
 
+    Args:
+        run_directory: a finished run.
+        names: formats.
+        options: those of outputs (`refine`, `max_points`, ...) that are to be others than the run's.
+            run.json says under `output_options` which format was made with others. `align` keeps them;
+            the next `export` of the format begins with the run's own again.
+        progress: called with a `Progress` after every step.
+
     Raises:
+        ConfigError: these are no options of outputs, or values that are not allowed.
         StoreError: there is no finished run, or what the format needs was not kept.
     """
     run = open_existing(Path(run_directory))
     try:
-        config = _config_of_finished(run)
+        own = _config_of_finished(run)
+        config = with_options(own, options or {})
         source = _source_for(run, config, names)
         watching = progress or ignore_progress
         written = write_outputs(
@@ -122,10 +142,24 @@ def export(
         )
         formats = dict.fromkeys((*formats_of(run, config), *names))
         figures = {**run.manifest.get("outputs", {}), **written.figures}
-        run.write_manifest(status="finished", formats=list(formats), outputs=figures)
+        run.write_manifest(
+            status="finished",
+            formats=list(formats),
+            outputs=figures,
+            output_options=_output_options(run, names, own, config),
+        )
         return run.root
     finally:
         run.close()
+
+
+def _output_options(run: Run, names: tuple[str, ...], own: Config, used: Config) -> dict[str, Any]:
+    """What run.json says of options that outputs were made with, now that these were made with others."""
+    usual, chosen = own.model_dump(mode="json"), used.model_dump(mode="json")
+    others = {name: chosen[name] for name in OUTPUT_OPTIONS if chosen[name] != usual[name]}
+    before = run.manifest.get("output_options", {})
+    options = {**before, **dict.fromkeys(names, others)}
+    return {name: options[name] for name in sorted(options) if options[name]}
 
 
 def align(
@@ -171,7 +205,7 @@ def align(
             placed.align(alignment)
         run.put_trajectory(trajectory_of(run, placed))
         watching = progress or ignore_progress
-        written = write_outputs(run, placed, names, config, source=source, progress=watching)
+        written = write_formats(run, placed, names, config, source=source, progress=watching)
         run.write_manifest(
             status="finished", formats=list(names), outputs=written.figures, is_metric=placed.is_metric
         )
