@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from da3stream.config import Config
+from da3stream.config import OUTPUT_OPTIONS, Config, load_config
+from da3stream.errors import ConfigError
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.result import warnings_of
@@ -129,6 +131,7 @@ def write_outputs(
         positions_before=placed.chain_centres(),
         loops=tuple(run.loops.values()),
         loops_used=placed.loops_used(),
+        pose_uncertainties=placed.pose_uncertainties(),
         say=lambda line: progress(Progress(stage="outputs", message=line)),
         lens=lens_of(config),
     )
@@ -150,6 +153,48 @@ def write_outputs(
     for warning in written.warnings:
         progress(Progress(stage="outputs", message=warning))
     return written
+
+
+def write_formats(
+    run: Run,
+    placed: PlacedMap,
+    names: Sequence[str],
+    config: Config,
+    *,
+    source: FrameSource | None,
+    progress: ProgressCallback,
+) -> WrittenOutputs:
+    """Write each of these formats with the options that it was exported with (`manifest["output_options"]`),
+    or else with those of the run. Those of the same options appear together."""
+    groups: dict[str, list[str]] = {}
+    recorded = run.manifest.get("output_options", {})
+    for name in names:
+        groups.setdefault(json.dumps(recorded.get(name, {}), sort_keys=True), []).append(name)
+    written = [
+        write_outputs(
+            run, placed, members, with_options(config, json.loads(options)), source=source, progress=progress
+        )
+        for options, members in groups.items()
+    ]
+    return WrittenOutputs(
+        figures={name: figures for each in written for name, figures in each.figures.items()}
+    )
+
+
+def with_options(config: Config, options: Mapping[str, Any]) -> Config:
+    """The options of a run with other ones of its outputs.
+
+    Raises:
+        ConfigError: they are no options of outputs, or not allowed.
+    """
+    strange = sorted(options.keys() - set(OUTPUT_OPTIONS))
+    if strange:
+        raise ConfigError(
+            f"{', '.join(strange)} cannot be chosen for the outputs of a finished run",
+            expected=f"some of {', '.join(sorted(OUTPUT_OPTIONS))}",
+            hint="Run again with it, or check the spelling.",
+        )
+    return load_config(None, {**config.model_dump(mode="json"), **options}) if options else config
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

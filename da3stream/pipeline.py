@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from da3stream import __version__
-from da3stream.config import Config, load_config
+from da3stream.config import OUTPUT_OPTIONS, Config, load_config
 from da3stream.disk import DiskBudget
 from da3stream.equipment import equip
 from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
 from da3stream.estimation import (
     GeometryEstimator,
 )
-from da3stream.finishing import formats_of, trajectory_of, write_outputs
+from da3stream.finishing import (
+    formats_of,
+    trajectory_of,
+    with_options,
+    write_formats,
+    write_outputs,
+)
 from da3stream.opening import open_frames, open_input
 from da3stream.place.base import PlaceDescriptor
 from da3stream.placed_map import PlacedMap
@@ -93,26 +100,54 @@ def stream(
 
 
 def export(
-    run_directory: str | Path, names: tuple[str, ...], *, progress: ProgressCallback | None = None
+    run_directory: str | Path,
+    names: tuple[str, ...],
+    *,
+    options: Mapping[str, Any] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Write formats of a finished run again, or others than it was made with, without inference.
 
+    Args:
+        run_directory: a finished run.
+        names: formats.
+        options: those of outputs (`refine`, `max_points`, ...) that are to be others than the run's.
+            run.json says under `output_options` which format was made with others. `align` keeps them;
+            the next `export` of the format begins with the run's own again.
+        progress: called with a `Progress` after every step.
+
     Raises:
+        ConfigError: these are no options of outputs, or values that are not allowed.
         StoreError: there is no finished run, or what the format needs was not kept.
     """
     run = open_existing(Path(run_directory))
     try:
-        config = _config_of_finished(run)
+        own = _config_of_finished(run)
+        config = with_options(own, options or {})
         source = _source_for(run, config, names)
         watching = progress or ignore_progress
         written = write_outputs(
             run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
         )
         formats = dict.fromkeys((*formats_of(run, config), *names))
-        run.write_manifest(status="finished", formats=list(formats), **written.entries(run))
+        run.write_manifest(
+            status="finished",
+            formats=list(formats),
+            output_options=_output_options(run, names, own, config),
+            **written.entries(run),
+        )
         return run.root
     finally:
         run.close()
+
+
+def _output_options(run: Run, names: tuple[str, ...], own: Config, used: Config) -> dict[str, Any]:
+    """What run.json says of options that outputs were made with, now that these were made with others."""
+    usual, chosen = own.model_dump(mode="json"), used.model_dump(mode="json")
+    others = {name: chosen[name] for name in OUTPUT_OPTIONS if chosen[name] != usual[name]}
+    before = run.manifest.get("output_options", {})
+    options = {**before, **dict.fromkeys(names, others)}
+    return {name: options[name] for name in sorted(options) if options[name]}
 
 
 def align(
@@ -158,7 +193,7 @@ def align(
             placed.align(alignment)
         run.put_trajectory(trajectory_of(run, placed))
         watching = progress or ignore_progress
-        written = write_outputs(run, placed, names, config, source=source, progress=watching)
+        written = write_formats(run, placed, names, config, source=source, progress=watching)
         run.write_manifest(
             status="finished", formats=list(names), is_metric=placed.is_metric, **written.entries(run)
         )

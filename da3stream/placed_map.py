@@ -25,8 +25,16 @@ from da3stream.optimisation import (
     log_scale_of,
     place,
     place_at_known,
+    pose_uncertainties,
 )
-from da3stream.scene import LoopClosure, PlacedCameras, SubmapCameras, SubmapEdge, WorldAlignment
+from da3stream.scene import (
+    LoopClosure,
+    PlacedCameras,
+    PoseUncertainty,
+    SubmapCameras,
+    SubmapEdge,
+    WorldAlignment,
+)
 from da3stream.store import Run
 
 Array = NDArray[np.float64]
@@ -228,6 +236,13 @@ class PlacedMap:
                 )
             },
         }
+
+    def pose_uncertainties(self) -> dict[int, PoseUncertainty]:
+        """Chunk -> how well its cameras are known, by the last optimisation; empty at known poses."""
+        if self.report is None or self._distortion is None:
+            return {}
+        found = pose_uncertainties(self._cameras, self._distortion, self.report.variance_factor)
+        return dict(enumerate(found))
 
     def settle(self, *, is_aligned: bool = True) -> None:
         """Place everything for good, now that all submaps are there; in metres if they are, and in the frame

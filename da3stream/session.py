@@ -17,7 +17,7 @@ from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
 from da3stream.estimation import GeometryEstimator
 from da3stream.executors import Estimate, Executor
-from da3stream.finishing import block_of, formats_of, trajectory_of, write_outputs
+from da3stream.finishing import block_of, formats_of, trajectory_of, write_formats
 from da3stream.joining import Joiner
 from da3stream.keyframe_memory import KeyframeMemory
 from da3stream.loop_search import LoopSearch
@@ -190,7 +190,7 @@ class Session:
             trajectory = trajectory_of(self.run, self._placed)
             self.run.put_trajectory(trajectory)
         with self._times.stage("outputs"):
-            written = write_outputs(
+            written = write_formats(
                 self.run, self._placed, names, self.config, source=self.source, progress=self._progress
             )
         self.run.write_manifest(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
+from da3stream.cli.options import output_options, overrides_of
 from da3stream.config.model import ExportName
 
 
@@ -20,12 +21,20 @@ from da3stream.config.model import ExportName
     help=f"Formats: {', '.join(get_args(ExportName))}, results (needs a run made with --keep full; the other "
     "formats with depth maps hold the reduced depth without it).",
 )
+@output_options
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines.")
-def command(run_directory: Path, names: str, as_json: bool) -> None:
-    """Write formats of a finished RUN again, or others than it was made with. No inference is needed."""
+def command(run_directory: Path, names: str, as_json: bool, **options: Any) -> None:
+    """Write formats of a finished RUN again, or others than it was made with. No inference is needed.
+
+    \b
+    da3stream export drive --to glb,tum
+    da3stream export drive --to colmap --refine ba --colmap-images 500
+
+    Options are the run's own unless they are given. run.json tells which outputs were made with others.
+    """
     from da3stream.cli.progress_view import show_progress
     from da3stream.pipeline import export
 
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
     with show_progress(as_json=as_json) as progress:
-        export(run_directory, wanted, progress=progress)
+        export(run_directory, wanted, options=overrides_of(options), progress=progress)

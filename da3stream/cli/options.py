@@ -12,7 +12,7 @@ import click
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from da3stream.config import Config
+from da3stream.config import OUTPUT_OPTIONS, Config
 
 GREATEST_PORT = 65535
 
@@ -63,6 +63,13 @@ def config_options(function: Function) -> Function:
     return function
 
 
+def output_options(function: Function) -> Function:
+    """Give a command those options that concern outputs alone; unset ones arrive as None."""
+    for name in reversed(OUTPUT_OPTIONS):
+        function = _option(name, Config.model_fields[name], default="the run's")(function)
+    return function
+
+
 def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given on the command line."""
     return {
@@ -70,15 +77,17 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
-    default = "" if field.default is None else f"  [default: {_shown(field.default)}]"
+def _option(name: str, field: FieldInfo, default: str | None = None) -> Callable[[Function], Function]:
+    """The option of a field; `default` is what the help says of it, if not what the field says."""
+    shown = _shown(field.default) if default is None and field.default is not None else default
+    ending = "" if shown is None else f"  [default: {shown}]"
     return click.option(
         _flags(name, field),
         name,
         type=_type(field),
         default=None,
         metavar=_metavar(name, field),
-        help=f"{field.description}{default}",
+        help=f"{field.description}{ending}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from da3stream.config.load import load_config, preset_names
 from da3stream.config.model import (
+    OUTPUT_OPTIONS,
     CameraConfig,
     ChunkingConfig,
     Config,
@@ -14,6 +15,7 @@ from da3stream.config.model import (
 )
 
 __all__ = [
+    "OUTPUT_OPTIONS",
     "CameraConfig",
     "ChunkingConfig",
     "Config",

@@ -498,8 +498,8 @@ class OutputConfig(_Section):
     refine: Literal["none", "ba"] = Field(
         "none",
         description="ba: adjust poses, points and cameras of the COLMAP model to its matches (bundle "
-        "adjustment). It is kept if the images fit better and the poses stay near; the other outputs do not "
-        "change.",
+        "adjustment). It is kept if the images fit better and no part of the path is bent by more than its "
+        "chunks are uncertain; the other outputs do not change.",
     )
     confidence_percentile: float = Field(
         40.0,
@@ -556,6 +556,12 @@ class OutputConfig(_Section):
                 f"colmap_points {self.colmap_points}"
             )
         return self
+
+
+OUTPUT_OPTIONS = tuple(
+    name for name in OutputConfig.model_fields if name not in ("export", "keep", "gaussian_degree")
+)
+"""Options that may be others each time that a format is exported. The other three say what a run stores."""
 
 
 class MeansConfig(_Section):

@@ -1,6 +1,6 @@
 """Pose graph of submaps -> where each submap, and each of its cameras, lies in the world."""
 
-from da3stream.optimisation.distortion import Distortion
+from da3stream.optimisation.distortion import Distortion, pose_uncertainties
 from da3stream.optimisation.known_poses import (
     KnownPlacement,
     at_known,
@@ -28,4 +28,5 @@ __all__ = [
     "optimise",
     "place",
     "place_at_known",
+    "pose_uncertainties",
 ]

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation.edges import stack, take
 from da3stream.optimisation.shared_frames import CameraTable, SharedFrames
-from da3stream.scene import Chunk, SubmapCameras, SubmapEdge
+from da3stream.scene import Chunk, PoseUncertainty, SubmapCameras, SubmapEdge
 
 Array = NDArray[np.float64]
 
@@ -201,6 +201,26 @@ def honest_edges(
         np.array([submap.typical_depth for submap in submaps])[b],
     )
     return tuple(replace(edge, information=own) for edge, own in zip(edges, information, strict=True))
+
+
+def pose_uncertainties(
+    submaps: Sequence[SubmapCameras], distortion: Distortion, variance_factor: float
+) -> list[PoseUncertainty]:
+    """How far cameras of every submap are off: by their jitter and by the drift over a quarter of the submap.
+
+    Args:
+        submaps: all submaps.
+        distortion: how much they bend.
+        variance_factor: of the edges (`OptimisationReport`): where they fit worse than the distortion
+            explains, everything is that much less certain. Not finite, or below 1: nothing is known of that.
+    """
+    jitter = np.square(distortion.noise[:, None] * distortion.jitter)
+    variance = jitter + _drift_variances(submaps, CameraTable.of(submaps), distortion)
+    worse = max(1.0, variance_factor) if np.isfinite(variance_factor) else 1.0
+    return [
+        PoseUncertainty(turn_rad=turn, shift_over_depth=shift, log_scale=scale)
+        for turn, shift, scale in np.sqrt(worse * variance).tolist()
+    ]
 
 
 def _drift_variances(submaps: Sequence[SubmapCameras], table: CameraTable, distortion: Distortion) -> Array:

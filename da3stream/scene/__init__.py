@@ -6,6 +6,7 @@ from da3stream.scene.frame import Frame
 from da3stream.scene.gaussians import FrameGaussians, Gaussians
 from da3stream.scene.loop import LoopCandidate, LoopClosure
 from da3stream.scene.pose_graph import PoseGraph, SubmapEdge
+from da3stream.scene.pose_uncertainty import PoseUncertainty
 from da3stream.scene.prediction import KnownCameras, Prediction
 from da3stream.scene.submap import Submap
 from da3stream.scene.submap_cameras import PlacedCameras, SubmapCameras
@@ -24,6 +25,7 @@ __all__ = [
     "LoopClosure",
     "PlacedCameras",
     "PoseGraph",
+    "PoseUncertainty",
     "Prediction",
     "Submap",
     "SubmapCameras",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from da3stream.config import OutputConfig
 from da3stream.geometry.lens import LensCamera
-from da3stream.scene import FrameBlock, LoopClosure
+from da3stream.scene import FrameBlock, LoopClosure, PoseUncertainty
 from da3stream.source.base import HasOriginals
 
 
@@ -78,6 +78,8 @@ class WriterContext:
     """Verified loops, accepted or not, in the order in which they were found."""
     loops_used: Mapping[int, bool] = field(default_factory=dict)
     """Chunk of each accepted loop -> whether the optimisation kept it (did not weight it down to nothing)."""
+    pose_uncertainties: Mapping[int, PoseUncertainty] = field(default_factory=dict)
+    """Chunk -> how well its cameras are known; empty where poses were known beforehand."""
     say: Callable[[str], None] = lambda line: None
     """Is told how far a writer is that takes long."""
 

@@ -242,3 +242,35 @@ def test_a_run_whose_worker_is_killed_is_resumed_to_the_same_result(
     assert children() == before
     da3stream.reconstruct(folder, tmp_path / "cut", config=config, resume=True)
     assert outputs_of(tmp_path / "cut") == outputs_of(tmp_path / "whole")
+
+
+# The worker of colmap/ --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["50/54 images matched", "triangulating"])
+def test_an_export_whose_colmap_worker_is_killed_is_one_error_and_can_be_repeated(
+    tmp_path: Path, moment: str
+) -> None:
+    folder = tmp_path / "run"
+    config = load_config(
+        None, {"chunk_size": 24, "coarse": 0, "loop": False, "export": "tum", "place": "none"}
+    )
+    run(folder, FaultyEstimator(), config, source=SimulatedSource(WORLD, frames=54))
+    da3stream.export(folder, ("colmap",))
+    undisturbed, before = outputs_of(folder), children()
+    victims: list[int] = []
+
+    def kill(progress: da3stream.Progress) -> None:
+        if moment in (progress.message or "") and not victims:
+            (victim,) = children() - before
+            victims.append(victim)
+            os.kill(victim, signal.SIGKILL)
+
+    with pytest.raises(ProcessLostError, match=r"COLMAP folder was killed with SIGKILL.*export again"):
+        da3stream.export(folder, ("colmap",), progress=kill)
+    assert len(victims) == 1
+    assert children() == before
+    assert outputs_of(folder) == undisturbed, "the folder of before is whole"
+    assert not [path for path in (folder / "scratch").rglob("*") if path.is_file()]
+    da3stream.export(folder, ("colmap",))
+    assert outputs_of(folder) == undisturbed

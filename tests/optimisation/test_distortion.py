@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from da3stream.geometry import rigid3
+from da3stream.geometry.registration import umeyama
 from da3stream.optimisation.distortion import (
     TYPICAL_JITTER,
     TYPICAL_RATIO,
     Distortion,
     estimate,
     honest_edges,
+    pose_uncertainties,
 )
 from da3stream.synthetic.bent_submaps import EXACT, Bending
-from tests.optimisation.captures import drive, with_garbage
+from tests.optimisation.captures import DEPTH_M, drive, rms, with_garbage
 
 
 @pytest.mark.parametrize("size", [0.5, 1.0, 3.0])
@@ -113,3 +116,33 @@ def test_blind_directions_stay_blind() -> None:
     scales = np.zeros(7)
     scales[6] = 1.0
     assert scales @ honest.information @ scales < 1e-9 * np.trace(honest.information)
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, 3.0])
+def test_cameras_are_as_uncertain_as_they_are_wrong(size: float) -> None:
+    """Each submap is put where it fits the truth best; what remains is its cameras' error."""
+    bending = Bending(drift=size * Bending().drift, jitter=size * Bending().jitter)
+    capture = drive(4, bending=bending, fine=40)
+    found = pose_uncertainties(capture.submaps, estimate(capture.submaps, capture.edges), float("nan"))
+    turns, shifts = [], []
+    for submap in capture.submaps:
+        truth = capture.truth[list(submap.chunk.frames)]
+        poses = rigid3.invert(rigid3.to_4x4(submap.cam_from_submap))
+        mean = rigid3.nearest_rotation((truth[:, :3, :3] @ np.swapaxes(poses[:, :3, :3], 1, 2)).sum(axis=0))
+        turns.append(rigid3.rotation_angle(mean @ poses[:, :3, :3] @ np.swapaxes(truth[:, :3, :3], 1, 2)))
+        fit = umeyama(poses[:, :3, 3], truth[:, :3, 3])
+        shifts.append(np.linalg.norm(fit.apply(poses[:, :3, 3]) - truth[:, :3, 3], axis=1) / DEPTH_M)
+    for name, errors in (("turn_rad", turns), ("shift_over_depth", shifts)):
+        predicted = np.sqrt(3.0) * np.median([getattr(each, name) for each in found])
+        assert 1 / 3 < predicted / rms(np.concatenate(errors)) < 3, name
+
+
+def test_edges_that_fit_badly_make_everything_less_certain() -> None:
+    capture = drive(5, fine=6)
+    distortion = estimate(capture.submaps, capture.edges)
+    usual, good, bad = (
+        pose_uncertainties(capture.submaps, distortion, factor)[2] for factor in (float("nan"), 0.5, 9.0)
+    )
+    assert good == usual
+    assert bad.turn_rad == pytest.approx(3 * usual.turn_rad)
+    assert bad.shift_over_depth == pytest.approx(3 * usual.shift_over_depth)

@@ -14,8 +14,10 @@ import pytest
 from plyfile import PlyData
 
 from da3stream.geometry.camera import pixel_rays, rescale_intrinsics
+from da3stream.scene import PoseUncertainty
 from da3stream.source.base import OriginalImage
 from da3stream.writers.colmap import ColmapWriter, refinement, triangulation
+from da3stream.writers.colmap.leeway import Leeway
 from da3stream.writers.colmap.worker_process import WorkerFailedError
 
 from .plane_scene import (
@@ -89,6 +91,13 @@ def retriangulate(colmap: Path) -> pycolmap.Reconstruction:
     """What `colmap point_triangulator` makes of the folder."""
     model, database = pycolmap.Reconstruction(colmap / "sparse" / "0"), colmap / "database.db"
     return pycolmap.triangulate_points(model, database, colmap / "images", colmap / "triangulated")
+
+
+def leeway(*, depth: float, sigma: float = 1e-3) -> Leeway:
+    """Of three chunks of the plane."""
+    chunks = [number * 3 // len(BLOCK) for number in range(len(BLOCK))]
+    each = PoseUncertainty(turn_rad=sigma, shift_over_depth=sigma, log_scale=0.0)
+    return Leeway.of(chunks, dict.fromkeys(chunks, each), [depth] * len(BLOCK))
 
 
 def centres(model: pycolmap.Reconstruction) -> np.ndarray:
@@ -169,6 +178,16 @@ def test_a_folder_is_the_same_when_made_twice(make_context, outputs):
     assert files[0] == files[1]
 
 
+def test_a_folder_is_the_same_whatever_the_number_of_workers(make_context, outputs, monkeypatch):
+    made = []
+    for workers in (1, 3):
+        monkeypatch.setattr("da3stream.writers.colmap.writer._workers", lambda workers=workers: workers)
+        colmap = write_folder(make_context, outputs, colmap_points="tracks")
+        made.append({path.name: path.read_bytes() for path in colmap.rglob("*") if path.is_file()})
+        colmap.rename(outputs.root / f"with {workers}")
+    assert made[0] == made[1]
+
+
 def test_text_and_binary_hold_the_same(make_context, outputs):
     sparse = write_folder(make_context, outputs, colmap_points="both", colmap_format="both") / "sparse" / "0"
     binary, text = pycolmap.Reconstruction(), pycolmap.Reconstruction()
@@ -215,23 +234,35 @@ def test_refinement_brings_wrong_poses_nearer_to_the_truth(make_context, outputs
 
     wrong = triangulated(model)
     error = ate(wrong)
-    refined, report = refinement.refine(wrong, dict.fromkeys(model.images, 6.0), triangulated)
+    refined, report = refinement.refine(wrong, leeway(depth=6.0), triangulated)
     assert report["kept"], report
     assert ate(refined) < 0.5 * error
     assert np.abs(centres(refined) - centres(wrong)).max() < 0.12, "it must stay where it was"
 
 
-@pytest.mark.slow
-def test_what_moves_too_far_is_not_kept(make_context, outputs):
+def test_what_goes_beyond_the_uncertainty_is_not_kept_and_what_fits_is(make_context, outputs):
+    """The same refinement of cameras that are off by a hundredth, of chunks that are more or less certain."""
     model = pycolmap.Reconstruction(write_folder(make_context, outputs, colmap_points="tracks") / "sparse/0")
+    rng = np.random.default_rng(3)
     for frame in model.frames.values():
         shifted = frame.rig_from_world.matrix()
-        shifted[:, 3] += 0.02 * np.sin(frame.frame_id)
+        shifted[:, 3] += 0.01 * rng.normal(size=3)
         frame.rig_from_world = pycolmap.Rigid3d(shifted)
-    nearby = dict.fromkeys(model.images, 0.01)
-    kept, report = refinement.refine(model, nearby, lambda each: each)
-    assert kept is model
+    (outputs.root / "scratch").mkdir()
+
+    def triangulated(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+        return triangulation.triangulate(model, outputs.root / "colmap", outputs.root / "scratch")
+
+    wrong = triangulated(model)
+    kept, report = refinement.refine(wrong, leeway(depth=3.0, sigma=1e-4), triangulated)
+    assert kept is wrong
+    assert not report["kept"]
     assert "of the depth" in report["reason"]
+    assert report["shift_over_depth"] > report["shift_allowed"] == pytest.approx(0.01)
+    refined, report = refinement.refine(wrong, leeway(depth=3.0, sigma=1e-2), triangulated)
+    assert report["kept"], report
+    assert ate(refined) < 0.5 * ate(wrong)
+    assert 0.01 < report["shift_over_depth"] < report["shift_allowed"] <= 0.05
 
 
 def test_refinement_is_told_in_the_report(make_context, outputs):
@@ -247,6 +278,37 @@ def test_refinement_is_told_in_the_report(make_context, outputs):
     assert model.compute_mean_reprojection_error() == pytest.approx(error["after"], abs=1e-3)
     assert abs(model.cameras[1].params[3]) < 0.02, "the rendered camera has no distortion"
     assert not (outputs.root / "colmap" / "sparse" / "0" / "points3D.ply").exists()
+
+
+def test_the_database_has_the_relative_poses_of_the_refined_model(make_context, outputs):
+    wrong = BLOCK.world_from_cam.copy()
+    wrong[:, :3, 3] += 0.01 * np.random.default_rng(3).normal(size=(len(BLOCK), 3))
+    relative = {}
+    for refine in ("none", "ba"):
+        block = replace(
+            BLOCK,
+            world_from_cam=wrong,
+            names=tuple(f"{i:06d}.png" for i in BLOCK.source_index),
+            original_size=np.tile(SIZE, (len(BLOCK), 1)),
+        )
+        options = {"colmap_points": "tracks", "refine": refine, "originals": RenderedOriginals()}
+        uncertain = {0: PoseUncertainty(turn_rad=1e-2, shift_over_depth=1e-2, log_scale=0.0)}
+        context = replace(make_context(frames=len(BLOCK), **options), pose_uncertainties=uncertain)
+        writer = ColmapWriter(context)
+        write(writer, [block])
+        assert refine == "none" or writer.report["refinement"]["kept"], writer.report
+        colmap = outputs.root / "colmap"
+        model = pycolmap.Reconstruction(colmap / "sparse" / "0")
+        with pycolmap.Database.open(colmap / "database.db") as database:
+            pair_ids, geometries = database.read_two_view_geometries()
+        relative[refine] = [geometry.cam2_from_cam1.matrix() for geometry in geometries]
+        for pair_id, geometry in zip(pair_ids, geometries, strict=True):
+            first, second = (model.images[i] for i in pycolmap.pair_id_to_image_pair(pair_id))
+            expected = second.cam_from_world() * first.cam_from_world().inverse()
+            assert np.allclose(geometry.cam2_from_cam1.matrix(), expected.matrix(), atol=1e-9)
+            assert len(geometry.inlier_matches) >= 15
+        colmap.rename(outputs.root / refine)
+    assert not np.allclose(relative["none"], relative["ba"], atol=1e-3)
 
 
 def test_every_image_may_have_its_own_camera(make_context, outputs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.geometry.camera import Camera
+from da3stream.scene import PoseUncertainty
 from da3stream.writers.colmap.model import ModelImage
 
 
@@ -25,6 +26,10 @@ class ColmapJob:
     """In the order of their numbers."""
     typical_depths: Sequence[float]
     """Median depth of each image in world units; infinite if unknown."""
+    chunks: Sequence[int]
+    """Which chunk owns each image, ascending."""
+    uncertainties: Mapping[int, PoseUncertainty]
+    """Chunk -> how well its cameras are known; empty if that is not known."""
     pairs: Sequence[tuple[int, int]]
     """Numbers of images that are matched, from 0."""
     points_in_world: NDArray[np.float32]
@@ -38,6 +43,8 @@ class ColmapJob:
     """The points of our depth go into the model, too."""
     refine: bool
     """Adjust poses, points and cameras."""
+    workers: int
+    """Threads that find and match features."""
 
 
 def save_job(path: Path, job: ColmapJob) -> None:
@@ -49,6 +56,8 @@ def save_job(path: Path, job: ColmapJob) -> None:
             for image in job.images
         ],
         "typical_depths": list(job.typical_depths),
+        "chunks": list(job.chunks),
+        "uncertainties": [[chunk, asdict(each)] for chunk, each in job.uncertainties.items()],
         "pairs": list(job.pairs),
         **{name: getattr(job, name) for name in _PLAIN},
     }
@@ -67,6 +76,8 @@ def load_job(path: Path) -> ColmapJob:
             for image in fields["images"]
         ],
         typical_depths=fields["typical_depths"],
+        chunks=fields["chunks"],
+        uncertainties={chunk: PoseUncertainty(**each) for chunk, each in fields["uncertainties"]},
         pairs=[(first, second) for first, second in fields["pairs"]],
         points_in_world=np.load(path / "points.npy", allow_pickle=False),
         colors=np.load(path / "colors.npy", allow_pickle=False),
@@ -74,4 +85,4 @@ def load_job(path: Path) -> ColmapJob:
     )
 
 
-_PLAIN = ("camera_model", "file_format", "dense", "refine")
+_PLAIN = ("camera_model", "file_format", "dense", "refine", "workers")

@@ -5,11 +5,12 @@ Imported by the worker process only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -37,33 +38,38 @@ MIN_MATCHES = 15
 """Fewer in a pair are chance: COLMAP's own threshold."""
 _REMEMBERED = 32
 """Images whose features are kept in memory, more than the longest offset: 0.3 MB each."""
+_AHEAD, _BEHIND = 16, 8
+"""Images whose features are being found, and whose matches are, beside the one that is written."""
+_Result = TypeVar("_Result")
 
 
 class FeatureStore:
-    """Features of the images: found once, kept in the database, the latest also in memory."""
+    """Features of the images: written to the database once, the latest also kept in memory."""
 
-    def __init__(self, database: Any, folder: Path, model: Any) -> None:
-        self._database, self._folder, self._model = database, folder, model
+    def __init__(self, database: Any) -> None:
+        self._database = database
         self._recent: OrderedDict[int, Features] = OrderedDict()
 
-    def of(self, image_id: int) -> Features:
-        """The features of an image, with points in pixels of the image in the folder."""
-        if image_id not in self._recent:
-            known = self._database.exists_keypoints(image_id)
-            self._recent[image_id] = self._read(image_id) if known else self._find(image_id)
-            if len(self._recent) > _REMEMBERED:
-                self._recent.popitem(last=False)
-        self._recent.move_to_end(image_id)
-        return self._recent[image_id]
-
-    def _find(self, image_id: int) -> Features:
-        features = image_features(self._folder / self._model.images[image_id].name)
+    def put(self, image_id: int, features: Features) -> None:
+        """Keep the features of an image, with points in pixels of the image in the folder."""
         self._database.write_keypoints(image_id, features.points)
         self._database.write_descriptors(
             image_id,
             pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, features.descriptors),
         )
-        return features
+        self._remember(image_id, features)
+
+    def of(self, image_id: int) -> Features:
+        """The features of an image that were put."""
+        if image_id not in self._recent:
+            self._remember(image_id, self._read(image_id))
+        self._recent.move_to_end(image_id)
+        return self._recent[image_id]
+
+    def _remember(self, image_id: int, features: Features) -> None:
+        self._recent[image_id] = features
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
 
     def _read(self, image_id: int) -> Features:
         return Features(
@@ -111,32 +117,104 @@ class View:
 
 
 def match_images(
-    database: Any, store: FeatureStore, views: Sequence[View], pairs: Sequence[tuple[int, int]]
+    database: Any,
+    paths: Sequence[Path],
+    views: Sequence[View],
+    pairs: Iterable[tuple[int, int]],
+    *,
+    workers: int,
+    say: Callable[[int], None],
 ) -> int:
-    """Match pairs of images and write matches and two-view geometries; returns how many pairs have any.
+    """Find features and match pairs of images, image by image; returns how many pairs match.
+
+    Writes features, matches and two-view geometries. The library's code runs in threads, which leave Python's
+    lock alone there; what is written, and in which order, does not depend on their number.
 
     Args:
         database: a `pycolmap.Database` that knows the images.
-        store: their features.
-        views: of each image; image i has the id i + 1.
+        paths: image i has the id i + 1.
+        views: of each image.
         pairs: numbers of images from 0.
+        workers: threads.
+        say: is told how many images are done.
+
+    Raises:
+        UnreadableImageError: an image cannot be decoded.
     """
-    matched = 0
-    for first, second in pairs:
-        features = store.of(first + 1), store.of(second + 1)
-        matches = match_features(*features)
-        kept = verified(
-            features[0].points[matches[:, 0]].astype(np.float64),
-            features[1].points[matches[:, 1]].astype(np.float64),
-            views[first],
-            views[second],
-        )
-        if np.count_nonzero(kept) >= MIN_MATCHES:
-            matched += 1
-            database.write_matches(first + 1, second + 1, matches.astype(np.uint32))
-            geometry = _two_view_geometry(views[first], views[second], matches[kept])
-            database.write_two_view_geometry(first + 1, second + 1, geometry)
+    store, matched = FeatureStore(database), 0
+    partners: dict[int, list[int]] = {}
+    for first, second in sorted(pairs):
+        partners.setdefault(second, []).append(first)
+    with ThreadPoolExecutor(workers) as pool:
+        found = _in_order(pool, image_features, ((path,) for path in paths), ahead=_AHEAD)
+        waiting: deque[tuple[int, int, Future[_PairMatches]]] = deque()
+        for number, features in enumerate(found):
+            store.put(number + 1, features)
+            for first in partners.get(number, []):
+                task = pool.submit(_match, store.of(first + 1), features, views[first], views[number])
+                waiting.append((first, number, task))
+            while waiting and (waiting[0][1] <= number - _BEHIND or number + 1 == len(paths)):
+                first, second, task = waiting.popleft()
+                matched += _write(database, views, first, second, task.result())
+            say(number + 1)
     return matched
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, do: Callable[..., _Result], arguments: Iterable[tuple[Any, ...]], ahead: int
+) -> Iterator[_Result]:
+    """Results in the order of the arguments; at most `ahead` more are begun."""
+    begun: deque[Future[_Result]] = deque()
+    for each in arguments:
+        begun.append(pool.submit(do, *each))
+        if len(begun) > ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _PairMatches:
+    """Matches of two images."""
+
+    rows: NDArray[np.int32]
+    """(M, 2) rows of their features."""
+    kept: NDArray[np.bool_]
+    """(M,) which of them fit the poses."""
+
+
+def _match(first: Features, second: Features, first_view: View, second_view: View) -> _PairMatches:
+    rows = match_features(first, second)
+    kept = verified(
+        first.points[rows[:, 0]].astype(np.float64),
+        second.points[rows[:, 1]].astype(np.float64),
+        first_view,
+        second_view,
+    )
+    return _PairMatches(rows=rows, kept=kept)
+
+
+def _write(database: Any, views: Sequence[View], first: int, second: int, matches: _PairMatches) -> bool:
+    """Write a pair unless too few of its matches fit the poses; returns whether it was written."""
+    if np.count_nonzero(matches.kept) < MIN_MATCHES:
+        return False
+    database.write_matches(first + 1, second + 1, matches.rows.astype(np.uint32))
+    geometry = two_view_geometry(views[first], views[second], matches.rows[matches.kept])
+    database.write_two_view_geometry(first + 1, second + 1, geometry)
+    return True
+
+
+def follow_poses(database: Any, views: Sequence[View]) -> None:
+    """Make all two-view geometries those of other poses and cameras; their matches stay.
+
+    Args:
+        database: a `pycolmap.Database` that `match_images` has filled.
+        views: of each image, as they are now.
+    """
+    for pair_id, old in zip(*database.read_two_view_geometries(), strict=True):
+        first, second = pycolmap.pair_id_to_image_pair(pair_id)
+        new = two_view_geometry(views[first - 1], views[second - 1], old.inlier_matches)
+        database.update_two_view_geometry(first, second, new)
 
 
 def verified(
@@ -170,8 +248,8 @@ def _project(homography: NDArray[np.float64], pixels: NDArray[np.float64]) -> ND
     return np.asarray(np.nan_to_num(projected[:, :2] / ahead, nan=np.inf))
 
 
-def _two_view_geometry(first: View, second: View, matches: NDArray[np.int32]) -> Any:
-    """Our own relative pose, with the matches that it explains."""
+def two_view_geometry(first: View, second: View, matches: NDArray[Any]) -> Any:
+    """A `pycolmap.TwoViewGeometry`: the relative pose of two views, with (M, 2) matches that it explains."""
     poses = first.cam_from_world, second.cam_from_world
     return pycolmap.TwoViewGeometry(
         config=pycolmap.TwoViewGeometryConfiguration.CALIBRATED,

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from da3stream.geometry.rigid3 import invert, nearest_rotation, rotation_angle, to_4x4
+from da3stream.geometry.rigid3 import invert, to_4x4
+from da3stream.geometry.sim3 import Sim3
+from da3stream.writers.colmap.leeway import Leeway, Movement, similarity
 
 WINDOW = 300
 """Images that are adjusted at once; windows overlap by half."""
 STRETCHES = 3
 """The cameras of a long capture are adjusted to so many stretches of it."""
 MAX_ITERATIONS = 50
-MAX_SHIFT = 0.05
-"""Of a camera, over its typical depth: where two submaps disagree by 0.02, they are visibly apart
-(`placed_map.VISIBLE`); beyond more than twice that, something else than noise was removed."""
-MAX_TURN_RAD = 0.05
-"""Of a camera; the same for rotations."""
-_PERCENTILE = 95
-"""Of the cameras that must keep to it: one image that was blurred may move."""
 
 
-def refine(
-    model: Any, typical_depths: Mapping[int, float], triangulate: Callable[[Any], Any]
-) -> tuple[Any, dict[str, Any]]:
+def refine(model: Any, leeway: Leeway, triangulate: Callable[[Any], Any]) -> tuple[Any, dict[str, Any]]:
     """The adjusted model, or the given one if the adjusted one is no better, and what happened.
 
     Poses that are a few pixels off lose half of the matches in their first triangulation. So the points are
     triangulated again from the adjusted poses, and all is adjusted once more.
 
-    It is kept if its mean reprojection error is smaller and at most 5 % of its cameras have moved by more
-    than `MAX_SHIFT` or turned by more than `MAX_TURN_RAD` from where they were. The whole is moved, turned
-    and scaled to fit the old cameras.
+    It is kept if its mean reprojection error is smaller and no stretch of the path is bent by more than its
+    leeway. The whole is moved, turned and scaled to fit the old cameras.
 
     Args:
         model: a `pycolmap.Reconstruction` with tracks; it stays as it is.
-        typical_depths: image id -> median depth in world units, infinite if unknown.
+        leeway: how far its cameras may move.
         triangulate: replaces the points of a model by those that its poses and the matches give.
     """
     adjusted = pycolmap.Reconstruction(model)
@@ -49,28 +42,22 @@ def refine(
         _adjust(adjusted, ids)
         adjusted = triangulate(adjusted)
         _adjust(adjusted, ids)
-        adjusted.transform(_fit(_poses(adjusted, ids), before))
+        adjusted.transform(_native(similarity(_poses(adjusted, ids), before)))
         adjusted.update_point_3d_errors()
-    report = _compared(model, adjusted, before, np.array([typical_depths[i] for i in ids]))
+    report = _compared(model, adjusted, leeway.worst(before, _poses(adjusted, ids)))
     reason = _objection(report)
     report["kept"], report["reason"] = reason is None, reason
     return (adjusted if reason is None else model), report
 
 
-def _compared(
-    model: Any, adjusted: Any, before: NDArray[np.float64], depths: NDArray[np.float64]
-) -> dict[str, Any]:
-    after = _poses(adjusted, sorted(adjusted.images))
-    shifts = np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1) / depths
-    turns = rotation_angle(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2))
+def _compared(model: Any, adjusted: Any, movement: Movement) -> dict[str, Any]:
     return {
         "mean_reprojection_error_px": {
             "before": round(model.compute_mean_reprojection_error(), 4),
             "after": round(adjusted.compute_mean_reprojection_error(), 4),
         },
         "focal_length_px": {"before": _focal_length_px(model), "after": _focal_length_px(adjusted)},
-        "shift_over_depth": round(float(np.percentile(shifts, _PERCENTILE)), 6) if len(shifts) else 0.0,
-        "turn_rad": round(float(np.percentile(turns, _PERCENTILE)), 6) if len(turns) else 0.0,
+        **{name: round(value, 6) for name, value in asdict(movement).items()},
     }
 
 
@@ -85,10 +72,16 @@ def _objection(report: Mapping[str, Any]) -> str | None:
     error = report["mean_reprojection_error_px"]
     if not error["after"] < error["before"]:
         return f"the mean reprojection error did not fall ({error['before']} px, then {error['after']} px)"
-    if not report["shift_over_depth"] <= MAX_SHIFT:
-        return f"cameras would move by {report['shift_over_depth']:.1%} of the depth, {MAX_SHIFT:.0%} at most"
-    if not report["turn_rad"] <= MAX_TURN_RAD:
-        return f"cameras would turn by {report['turn_rad']} rad, {MAX_TURN_RAD} at most"
+    if not report["shift_over_depth"] <= report["shift_allowed"]:
+        return (
+            f"cameras of a stretch would move by {report['shift_over_depth']:.2%} of the depth, "
+            f"{report['shift_allowed']:.2%} at most by what the chunks are uncertain"
+        )
+    if not report["turn_rad"] <= report["turn_allowed_rad"]:
+        return (
+            f"cameras of a stretch would turn by {report['turn_rad']:.4f} rad, "
+            f"{report['turn_allowed_rad']:.4f} at most by what the chunks are uncertain"
+        )
     return None
 
 
@@ -160,16 +153,7 @@ def _poses(model: Any, ids: Sequence[int]) -> NDArray[np.float64]:
     return invert(to_4x4(np.array(poses, dtype=np.float64).reshape(-1, 3, 4)))
 
 
-def _fit(poses: NDArray[np.float64], targets: NDArray[np.float64]) -> Any:
-    """The `pycolmap.Sim3d` that takes (N, 4, 4) poses to targets.
-
-    The rotation is the mean of those of the cameras, since the centres alone leave a straight path free to
-    turn about itself; scale and translation are those of the centres.
-    """
-    rotation = nearest_rotation((targets[:, :3, :3] @ np.swapaxes(poses[:, :3, :3], 1, 2)).sum(axis=0))
-    centres, goals = poses[:, :3, 3] @ rotation.T, targets[:, :3, 3]
-    spread = centres - centres.mean(axis=0)
-    extent = float((spread**2).sum())
-    scale = float((spread * (goals - goals.mean(axis=0))).sum()) / extent if extent > 0 else 1.0
-    translation = goals.mean(axis=0) - scale * centres.mean(axis=0)
-    return pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), translation)
+def _native(transform: Sim3) -> Any:
+    return pycolmap.Sim3d(
+        float(transform.scale), pycolmap.Rotation3d(transform.rotation), transform.translation
+    )

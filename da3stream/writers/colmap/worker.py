@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from da3stream.child_process import take_signals_back
 from da3stream.errors import Da3StreamError
 from da3stream.geometry.rigid3 import invert
 from da3stream.writers.colmap.job import ColmapJob, load_job
-from da3stream.writers.colmap.matching import FeatureStore, View, match_images
+from da3stream.writers.colmap.leeway import Leeway
+from da3stream.writers.colmap.matching import View, follow_poses, match_images
 from da3stream.writers.colmap.model import (
     add_points,
     build_model,
@@ -75,53 +77,61 @@ def work(folder: Path, scratch: Path, job: ColmapJob, say: Any) -> dict[str, Any
     model = build_model(job.cameras, job.images, job.camera_model)
     with open_database(folder) as database:
         write_cameras_and_images(database, model)
-        matched = _match(database, folder, model, job, say)
+        matched = _match(database, folder, job, say)
     say(f"colmap: {matched} pairs of images match; triangulating")
     model = triangulate(model, folder, scratch)
     report = {"pairs": len(job.pairs), "pairs_matched": matched, **_figures(model)}
     if job.refine:
         say("colmap: adjusting")
-        depths = dict(enumerate(job.typical_depths, start=1))
-        model, report["refinement"] = refine(model, depths, lambda each: triangulate(each, folder, scratch))
+        leeway = Leeway.of(job.chunks, job.uncertainties, job.typical_depths)
+        model, report["refinement"] = refine(model, leeway, lambda each: triangulate(each, folder, scratch))
         report |= _figures(model)
         with open_database(folder) as database:
             for camera in model.cameras.values():
                 database.update_camera(camera)
+            if report["refinement"]["kept"]:
+                follow_poses(database, _refined_views(model, job))
     if job.dense or not len(model.points3D):
         add_points(model, job.points_in_world, job.colors)
     write_model(folder, model, job.file_format)
     return report
 
 
-def _match(database: Any, folder: Path, model: Any, job: ColmapJob, say: Any) -> int:
-    """Find features and match them image by image; returns the number of pairs that match."""
-    store = FeatureStore(database, folder / "images", model)
-    views = _views(job)
-    partners: dict[int, list[tuple[int, int]]] = {}
-    for first, second in sorted(job.pairs, key=lambda pair: (pair[1], pair[0])):
-        partners.setdefault(second, []).append((first, second))
-    matched = 0
-    for number in range(len(views)):
-        store.of(number + 1)
-        matched += match_images(database, store, views, partners.get(number, []))
-        if (number + 1) % _NEWS_EVERY == 0:
-            say(f"colmap: {number + 1}/{len(views)} images matched")
-    return matched
+def _match(database: Any, folder: Path, job: ColmapJob, say: Any) -> int:
+    """Find features and match them; returns the number of pairs that match."""
+
+    def tell(done: int) -> None:
+        if done % _NEWS_EVERY == 0:
+            say(f"colmap: {done}/{len(job.images)} images matched")
+
+    cv2.setNumThreads(1)  # the cores are taken by one image each
+    paths = [folder / "images" / image.name for image in job.images]
+    return match_images(database, paths, _views(job), job.pairs, workers=job.workers, say=tell)
 
 
 def _views(job: ColmapJob) -> list[View]:
-    views = []
-    for image, depth in zip(job.images, job.typical_depths, strict=True):
-        camera = job.cameras[image.camera]
-        views.append(
-            View(
-                cam_from_world=invert(image.world_from_cam)[:3],
-                intrinsics=camera.matrix(),
-                longest_side=max(camera.width, camera.height),
-                typical_depth=depth,
-            )
+    return [
+        View(
+            cam_from_world=invert(image.world_from_cam)[:3],
+            intrinsics=job.cameras[image.camera].matrix(),
+            longest_side=max(job.cameras[image.camera].width, job.cameras[image.camera].height),
+            typical_depth=depth,
         )
-    return views
+        for image, depth in zip(job.images, job.typical_depths, strict=True)
+    ]
+
+
+def _refined_views(model: Any, job: ColmapJob) -> list[View]:
+    """Those of a model, distortion left out."""
+    images = [model.images[image_id] for image_id in sorted(model.images)]
+    return [
+        replace(
+            view,
+            cam_from_world=image.cam_from_world().matrix(),
+            intrinsics=model.cameras[image.camera_id].calibration_matrix(),
+        )
+        for view, image in zip(_views(job), images, strict=True)
+    ]
 
 
 def _figures(model: Any) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from typing import Any
 
 import da3stream
 from da3stream import errors
-from da3stream.child_process import GO_ON, has_crashed, signal_name
+from da3stream.child_process import has_crashed, signal_name
 from da3stream.errors import ProcessLostError
 
 logger = logging.getLogger(__name__)
 
 _MODULE = "da3stream.writers.colmap.worker"
+_AGAIN = (
+    "Probably memory ran out. The run is as it was: export again, or finish it with da3stream resume RUN."
+)
 
 
 class WorkerFailedError(Exception):
@@ -72,7 +75,7 @@ def _report(answer: dict[str, Any], status: int) -> dict[str, Any]:
         raise WorkerFailedError(f"its process crashed with {signal_name(status)}")
     name = signal_name(status)
     how = f"was killed with {name}" if name is not None else f"ended with status {status}"
-    raise ProcessLostError(f"the worker process of the COLMAP folder {how}", hint=GO_ON)
+    raise ProcessLostError(f"the worker process of the COLMAP folder {how}", hint=_AGAIN)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ from da3stream.writers.pending import PendingOutputs
 from da3stream.writers.ply import write_points_with_normals
 
 _MAX_POINTS = 100_000
+_MAX_WORKERS = 8
+"""Each takes some 60 MB."""
 
 
 class ColmapWriter(Writer):
@@ -62,6 +65,7 @@ class ColmapWriter(Writer):
         self._intrinsics: list[NDArray[np.float64]] = []
         self._own_cameras: list[Camera] = []
         self._typical_depths: list[float] = []
+        self._chunks: list[int] = []
         self._size: tuple[int, int] | None = None
         self._dense = DensePoints(max_points=_MAX_POINTS, percentile=context.config.confidence_percentile)
         self._report: dict[str, Any] = {}
@@ -80,6 +84,7 @@ class ColmapWriter(Writer):
         self._frames.append(block.index[rows])
         self._poses.append(block.world_from_cam[rows])
         self._typical_depths += [_typical_depth(block, row) for row in rows.tolist()]
+        self._chunks += [block.submap] * len(rows)
         self._dense.add(block)
         self._images.add(block, rows)
 
@@ -129,6 +134,12 @@ class ColmapWriter(Writer):
                 for number, (name, pose) in enumerate(zip(names, poses, strict=True))
             ],
             typical_depths=self._typical_depths,
+            chunks=self._chunks,
+            uncertainties={
+                chunk: self.context.pose_uncertainties[chunk]
+                for chunk in dict.fromkeys(self._chunks)
+                if chunk in self.context.pose_uncertainties
+            },
             pairs=self._pairs(poses),
             points_in_world=cloud.points_in_world,
             colors=cloud.colors,
@@ -136,6 +147,7 @@ class ColmapWriter(Writer):
             file_format=config.colmap_format,
             dense=config.colmap_points != "tracks",
             refine=config.refine == "ba",
+            workers=_workers(),
         )
 
     def _shared_camera(self) -> list[Camera]:
@@ -175,6 +187,12 @@ class ColmapWriter(Writer):
             path = self._folder / "sparse" / "0" / "points3D.ply"
             with path.open("xb") as stream:
                 write_points_with_normals(stream, job.points_in_world, job.colors)
+
+
+def _workers() -> int:
+    """Cores that this process may use, as far as matching has work for them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)
 
 
 def _typical_depth(block: FrameBlock, row: int) -> float:
