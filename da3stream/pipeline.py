@@ -34,6 +34,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.recording import Recording
+from da3stream.report import write_report
 from da3stream.result import Result, Update
 from da3stream.scene import WorldAlignment
 from da3stream.scene.world_alignment import UpMethod
@@ -117,12 +118,12 @@ def export(
         config = _config_of_finished(run)
         source = _source_for(run, config, names)
         watching = progress or ignore_progress
-        written = write_outputs(
-            run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
-        )
+        placed = PlacedMap.of(run, config.scale_prior)
+        written = write_outputs(run, placed, names, config, source=source, progress=watching)
         formats = dict.fromkeys((*formats_of(run, config), *names))
         figures = {**run.manifest.get("outputs", {}), **written.figures}
         run.write_manifest(status="finished", formats=list(formats), outputs=figures)
+        write_report(run, placed)
         return run.root
     finally:
         run.close()
@@ -175,6 +176,7 @@ def align(
         run.write_manifest(
             status="finished", formats=list(names), outputs=written.figures, is_metric=placed.is_metric
         )
+        write_report(run, placed)
         return alignment
     finally:
         run.close()
