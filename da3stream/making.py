@@ -18,7 +18,7 @@ from da3stream.estimation.base import PlansMemory
 from da3stream.estimation.contract import known_cameras_for
 from da3stream.executors import Estimate, EstimationTask, Executor
 from da3stream.masks import MaskFolder
-from da3stream.measuring import StageTimes
+from da3stream.measuring import ResourceMeter, StageTimes
 from da3stream.planning import first_plan, shorter_plan
 from da3stream.scene import Chunk, ChunkSizes, Frame, KnownCameras, Prediction, Submap
 from da3stream.store import PlanRecord, Run
@@ -38,6 +38,7 @@ class ChunkMaker:
         estimator: GeometryEstimator,
         executor: Executor,
         times: StageTimes,
+        meter: ResourceMeter,
         beside_bytes: Callable[[], int],
         masks: MaskFolder | None = None,
     ) -> None:
@@ -49,10 +50,11 @@ class ChunkMaker:
             estimator: asked for its plan.
             executor: estimates.
             times: counts the seconds.
+            meter: says what the run takes.
             beside_bytes: what else the estimator's device holds; asked when that is planned.
             masks: what of the frames is to be ignored.
         """
-        self._run, self._config, self._times = run, config, times
+        self._run, self._config, self._times, self._meter = run, config, times, meter
         self._estimator, self._executor = estimator, executor
         self._beside_bytes, self._masks = beside_bytes, masks
         self._applied: PlanRecord | None = None
@@ -171,7 +173,12 @@ class ChunkMaker:
         size = new_frames[0].size if new_frames else self._run.owner(chunk.frames[0]).image_size
         with self._times.stage("store"):
             return self._run.put_chunk(
-                chunk, new_frames, prediction, image_size=size, keep_full=self._config.keep == "full"
+                chunk,
+                new_frames,
+                prediction,
+                image_size=size,
+                keep_full=self._config.keep == "full",
+                resources=self._meter.sample,
             )
 
     def _submit(self, frames: Sequence[Frame], settled: NDArray[np.float64] | None) -> Future[Estimate]:

@@ -29,6 +29,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.progress import Progress, ProgressCallback, ignore_progress
 from da3stream.recording import Recording
+from da3stream.report import write_report
 from da3stream.result import Result, Update
 from da3stream.scene import WorldAlignment
 from da3stream.scene.world_alignment import UpMethod
@@ -126,9 +127,8 @@ def export(
         config = with_options(own, options or {})
         source = _source_for(run, config, names)
         watching = progress or ignore_progress
-        written = write_outputs(
-            run, PlacedMap.of(run, config.scale_prior), names, config, source=source, progress=watching
-        )
+        placed = PlacedMap.of(run, config.scale_prior)
+        written = write_outputs(run, placed, names, config, source=source, progress=watching)
         formats = dict.fromkeys((*formats_of(run, config), *names))
         run.write_manifest(
             status="finished",
@@ -136,6 +136,7 @@ def export(
             output_options=_output_options(run, names, own, config),
             **written.entries(run),
         )
+        write_report(run, placed)
         return run.root
     finally:
         run.close()
@@ -197,6 +198,7 @@ def align(
         run.write_manifest(
             status="finished", formats=list(names), is_metric=placed.is_metric, **written.entries(run)
         )
+        write_report(run, placed)
         return alignment
     finally:
         run.close()

@@ -100,6 +100,22 @@ class PlacedMap:
         placed.settle(is_aligned=is_aligned)
         return placed
 
+    @classmethod
+    def chain_of(cls, run: Run, unit: float) -> PlacedMap:
+        """A map that is not optimised: only its `chain_centres` are those of the finished map.
+
+        Args:
+            run: finished or not; what was killed between a chunk and its edges ends before that chunk.
+            unit: `chain_unit` of the finished map's summary; 1 as long as there is none.
+        """
+        placed = cls(run, None)
+        for index in range(len(run.chunks)):
+            if index and not run.edges.get(index) and not placed.has_known_poses:
+                break
+            placed.add(index)
+        placed._unit, placed._alignment = unit, run.alignment
+        return placed
+
     def add(self, index: int) -> None:
         """Put the next chunk's submap next to an earlier one; its edges are stored."""
         cameras = self._run.cameras(index)
@@ -221,6 +237,8 @@ class PlacedMap:
             "reason": report.reason,
             "cost_before": report.cost_before,
             "cost_after": report.cost_after,
+            "chain_unit": self._unit,
+            "loops_unused": [loop for loop, is_used in self.loops_used().items() if not is_used],
             "variance_factor": report.variance_factor if redundant else None,
             "residual_in_standard_deviations": {
                 "median": float(np.median(rigid)) if used else None,

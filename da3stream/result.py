@@ -72,7 +72,7 @@ def loop_counts(loops: Collection[LoopClosure]) -> dict[str, Any]:
     `loops` are those that were closed, `loops_rejected` the others. `loop_rejections` says how often for
     which reason, the most frequent one first, without the figures of the single case.
     """
-    kinds = Counter(_without_figures(loop.reason) for loop in loops if loop.reason is not None)
+    kinds = Counter(reason_kind(loop.reason) for loop in loops if loop.reason is not None)
     return {
         "loops": sum(loop.is_accepted for loop in loops),
         "loops_rejected": kinds.total(),
@@ -80,8 +80,11 @@ def loop_counts(loops: Collection[LoopClosure]) -> dict[str, Any]:
     }
 
 
-def _without_figures(reason: str) -> str:
-    """`only 4% of its points fit, at least 9% are expected; ...` -> `only N% of its points fit`."""
+def reason_kind(reason: str) -> str:
+    """A reason without the figures of the single case.
+
+    `only 4% of its points fit, at least 9% are expected; ...` -> `only N% of its points fit`.
+    """
     kind = re.split(r"[;:(]|, (?:at least|at most)", reason)[0].strip()
     return re.sub(r"\d+(\.\d+)?", "N", kind)
 

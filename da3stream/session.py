@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,15 +24,17 @@ from da3stream.joining import Joiner
 from da3stream.keyframe_memory import KeyframeMemory
 from da3stream.loop_search import LoopSearch
 from da3stream.making import ChunkMaker
-from da3stream.measuring import StageTimes
+from da3stream.measuring import ResourceMeter, StageTimes, environment
 from da3stream.opening import OpenedInput
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
 from da3stream.progress import Progress, ProgressCallback, Stage
+from da3stream.report import write_report
 from da3stream.result import Result, Update, loop_counts, result_of
 from da3stream.scene import ChunkSizes, Frame, LoopCandidate, Submap
 from da3stream.store import PlanRecord, Run
+from da3stream.store.run import REPORT
 from da3stream.writers.cloud import confident_cloud
 from da3stream.writers.flying_pixels import without_flying_pixels
 
@@ -57,10 +61,10 @@ class Session:
         config, self._given = given.config, given
         self.run, self.source, self.config = run, given.source, config
         self._estimator, self._places, self._progress = estimator, places, progress
-        self._times = StageTimes()
+        self._times, self._meter = StageTimes(), ResourceMeter(run)
         self._executor = executor
         self._maker = ChunkMaker(
-            run, config, estimator, executor, self._times, places.device_bytes, given.masks
+            run, config, estimator, executor, self._times, self._meter, places.device_bytes, given.masks
         )
         self._joiner = Joiner(run, self._maker, self._times)
         self._placed = PlacedMap(run, config.scale_prior)
@@ -180,6 +184,7 @@ class Session:
     def finish(self) -> Result:
         """Write the outputs and close the books."""
         if self.run.is_finished:
+            self._report(None)
             self._keep_what_was_asked_for()
             return result_of(self.run)
         frames = self.run.end_of_stream.frames if self.run.end_of_stream else 0
@@ -201,10 +206,11 @@ class Session:
             coarse_chunks=sum(record.chunk.scale > 1 for record in self.run.chunks.values()),
             **loop_counts(self.run.loops.values()),
             optimisation=self._placed.summary(),
-            measured=self._times.summary(),
+            measured=self._measured(),
             is_metric=self._placed.is_metric,
             **written.entries(self.run),
         )
+        self._report(self._placed)
         self._keep_what_was_asked_for()
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
         return result_of(self.run)
@@ -365,6 +371,20 @@ class Session:
                 corrections[chunk.new[row]] = told[row] = cameras[row]
                 factors[chunk.new[row]] = float(assembled.depth_scale[row] / scale[row])
         return corrections, factors
+
+    def _measured(self) -> dict[str, Any]:
+        """What is not the same in another run of the same input."""
+        return {
+            **self._times.summary(),
+            "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "end": asdict(self._meter.exact_sample()),
+            "environment": environment(),
+        }
+
+    def _report(self, placed: PlacedMap | None) -> None:
+        """Write the report of the finished run, unless it has one. `placed`: its map, if it is at hand."""
+        if placed is not None or not self.run.files.exists(REPORT):
+            write_report(self.run, placed)
 
     def _keep_what_was_asked_for(self) -> None:
         if self.config.keep == "none":

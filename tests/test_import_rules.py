@@ -185,6 +185,7 @@ def loaded_by(code: str) -> set[str]:
         "from da3stream.cli import main; main(['resume', '--help'])",
         "from da3stream.cli import main; main(['export', '--help'])",
         "from da3stream.cli import main; main(['align', '--help'])",
+        "from da3stream.cli import main; main(['report', '--help'])",
         "from da3stream.cli import main; main(['eval', '--help'])",
         "from da3stream.cli import main; main(['info', '--help'])",
         "from da3stream.cli import main; main(['demo', '--help'])",

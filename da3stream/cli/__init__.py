@@ -17,7 +17,8 @@ from da3stream import __version__
 from da3stream.errors import Da3StreamError
 
 COMMANDS = (
-    *("run", "resume", "export", "align", "eval", "info", "plan", "depth", "intrinsics", "demo", "weights"),
+    *("run", "resume", "export", "align", "report"),
+    *("eval", "info", "plan", "depth", "intrinsics", "demo", "weights"),
 )
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130

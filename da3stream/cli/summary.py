@@ -13,6 +13,7 @@ from da3stream.result import Result
 from da3stream.store import read_manifest
 
 WHAT_IT_IS = {
+    "report.html": "open it in a browser: what came out, and whether it can be trusted",
     "camera_poses.txt": "camera to world, 16 numbers a line",
     "trajectory_tum.txt": "the same with timestamps, for evo and SLAM tools",
     "trajectory.png": "the path from above, before and after loops were closed",

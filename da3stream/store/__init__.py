@@ -1,13 +1,14 @@
 """The run directory: atomic files, the journal, stored submaps and frames. Resuming lives here."""
 
 from da3stream.store.opening import RunRequest, open_existing, open_run, read_manifest
-from da3stream.store.records import ChunkRecord, PlanRecord, RejectedChunk
+from da3stream.store.records import ChunkRecord, PlanRecord, RejectedChunk, ResourceSample
 from da3stream.store.run import Run
 
 __all__ = [
     "ChunkRecord",
     "PlanRecord",
     "RejectedChunk",
+    "ResourceSample",
     "Run",
     "RunRequest",
     "open_existing",

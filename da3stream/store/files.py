@@ -29,6 +29,8 @@ class RunFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.written_bytes = 0
+        """What `write` and `append` have written through this object."""
         self._filesystem = FILE_SYSTEM
 
     def lock(self) -> int:
@@ -116,6 +118,7 @@ class RunFiles:
             try:
                 pending.stream.write(content)
                 pending.commit()
+                self.written_bytes += len(content)
             except BaseException:
                 pending.abort()
                 raise
@@ -143,6 +146,7 @@ class RunFiles:
                 while rest:
                     rest = rest[self._filesystem.write(descriptor, rest) :]
                 self._filesystem.fsync(descriptor)
+                self.written_bytes += len(line)
             finally:
                 os.close(descriptor)
             if is_new:

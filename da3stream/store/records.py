@@ -72,6 +72,22 @@ class FrameTable:
         return tuple(_name(index) for index in self.source_index.tolist())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceSample:
+    """What a run took at a moment. Measured, so not the same in another run of the same input."""
+
+    began_s: float
+    """When the process began with the run; seconds since 1970. Another one after resuming."""
+    time_s: float
+    """The moment."""
+    rss_bytes: int | None
+    """Resident memory of the process, without its children; None where the system does not say."""
+    disk_bytes: int
+    """What the run directory takes, about."""
+    gpu_bytes: int | None
+    """The most that the process has reserved on its GPU; None if it uses none."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ChunkRecord:
     """One finished chunk."""
@@ -88,6 +104,8 @@ class ChunkRecord:
     settled_intrinsics: NDArray[np.float64] | None = None
     """(3, 3) in pixels of the processing-resolution images, if this chunk settled them for all later ones."""
     warnings: tuple[str, ...] = ()
+    resources: ResourceSample | None = None
+    """When it was stored."""
 
     def fields(self) -> dict[str, Any]:
         """The fields of its journal line."""
@@ -113,6 +131,7 @@ class ChunkRecord:
             "typical_confidence": self.typical_confidence,
             "files": self.files,
             "warnings": list(self.warnings),
+            "resources": None if self.resources is None else asdict(self.resources),
         }
 
     @classmethod
@@ -145,6 +164,7 @@ class ChunkRecord:
             typical_confidence=event["typical_confidence"],
             files=dict(event["files"]),
             warnings=tuple(event["warnings"]),
+            resources=ResourceSample(**event["resources"]) if event.get("resources") else None,
         )
 
 

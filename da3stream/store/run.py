@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from da3stream.store.records import (
     FrameTable,
     PlanRecord,
     RejectedChunk,
+    ResourceSample,
     alignment_fields,
     edge_fields,
     image_crc32,
@@ -60,6 +61,8 @@ from da3stream.store.submap_file import (
 from da3stream.store.trajectory_file import decode_trajectory, encode_trajectory
 
 TRAJECTORY = "trajectory.safetensors"
+REPORT = "report.html"
+"""An output that tells of measurements, and is written after the run has finished: without a checksum."""
 OWN_FOLDERS = ("submaps", "frames", "full_depth", "gaussians", RECORDED, *PLACE_FOLDERS)
 
 
@@ -313,6 +316,7 @@ class Run(StoredPlaces):
         *,
         image_size: tuple[int, int],
         keep_full: bool,
+        resources: Callable[[], ResourceSample] | None = None,
     ) -> Submap:
         """Store a prediction.
 
@@ -322,6 +326,7 @@ class Run(StoredPlaces):
             prediction: of all its frames.
             image_size: (width, height) in pixels at processing resolution.
             keep_full: store full-size depth of the new frames, too.
+            resources: asked for what the run takes when the files are there; None: that is not recorded.
 
         Returns the submap as a later reader will see it.
         """
@@ -344,6 +349,7 @@ class Run(StoredPlaces):
             settled_intrinsics=prediction.settled_intrinsics,
             warnings=prediction.warnings,
             files={path: zlib.crc32(content) for path, content in contents.items()},
+            resources=None if resources is None else resources(),
         )
         self._journal.append("chunk", **record.fields())
         self._adopt(record)
@@ -430,7 +436,7 @@ class Run(StoredPlaces):
         """Change entries of run.json, durably. That of a finished run has the checksums of its outputs."""
         self.manifest = {**self.manifest, **changes}
         if changes.get("status") == "finished":
-            paths = [TRAJECTORY, *sorted(self.outputs)]
+            paths = [TRAJECTORY, *sorted(self.outputs - {REPORT})]
             self.manifest["checksums"] = {path: checksum_of(self.files.path(path)) for path in paths}
             self.manifest["alignment"] = alignment_fields(self.alignment) or None
         self.files.write(MANIFEST, encode_manifest(self.manifest))

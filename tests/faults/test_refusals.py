@@ -152,7 +152,7 @@ OUTPUTS = {
     "camera_poses.txt", "camera_poses.ply", "intrinsic.txt", "trajectory_tum.txt", "trajectory_kitti.txt",
     "cameras.json", "loop_closures.txt", "loop_closures.json", "trajectory.png", "pcd", "colmap",
 }  # fmt: skip
-ALWAYS = {"run.json", "journal.jsonl", "lock", "trajectory.safetensors"}
+ALWAYS = {"run.json", "journal.jsonl", "lock", "trajectory.safetensors", "report.html"}
 REDUCED = {"submaps", "frames", "descriptors"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import TYPE_CHECKING
 
 from da3stream.errors import ConfigError
@@ -59,6 +60,15 @@ def keep_within(device: torch.device, budget_bytes: int | None) -> None:
     total = torch.cuda.get_device_properties(device).total_memory
     share = (budget_bytes - CONTEXT_BYTES) / total
     torch.cuda.set_per_process_memory_fraction(min(1.0, max(share, 0.0)), device)
+
+
+def reserved_bytes() -> int | None:
+    """The most that torch has reserved on GPUs in this process so far; None if it has used none."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    return sum(map(torch.cuda.max_memory_reserved, range(torch.cuda.device_count()))) or None
 
 
 def choose_device(name: str) -> torch.device:

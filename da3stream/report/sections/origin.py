@@ -1,0 +1,99 @@
+"""Warnings, files, and how to do it again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+from urllib.parse import quote
+
+from da3stream.config import load_config
+from da3stream.report.facts import Facts
+from da3stream.report.html import Html, element, paragraph, section, table
+from da3stream.report.numbers import size
+
+MOST_WARNINGS = 50
+
+
+def warnings_section(facts: Facts) -> Html:
+    """All that went wrong without ending the run."""
+    warnings = facts.manifest.get("warnings", [])
+    if not warnings:
+        text = "None." if facts.is_finished else "Known once the run has finished."
+        return section("warnings", "Warnings", paragraph(text))
+    items = [element("li", warning) for warning in warnings[:MOST_WARNINGS]]
+    parts: list[str] = [element("ul", *items)]
+    if len(warnings) > MOST_WARNINGS:
+        parts.append(paragraph(f"{len(warnings) - MOST_WARNINGS:,} more are in run.json."))
+    return section("warnings", "Warnings", *parts)
+
+
+def files_section(facts: Facts) -> Html:
+    """Links to the outputs, relative to the page."""
+    rows = [[element("a", name, href=quote(name)), size(taken)] for name, taken in facts.outputs()]
+    if not rows:
+        return section("files", "Files", paragraph("Outputs are written when the run finishes."))
+    rows.append([element("a", "run.json", href="run.json"), "all that is known of the run"])
+    note = "Links work as long as this page lies in the run directory."
+    return section(
+        "files", "Files", table(["Output", "Size"], [list(row) for row in rows], numbers={1}), note=note
+    )
+
+
+def reproduce_section(facts: Facts) -> Html:
+    """Command line, versions and identities."""
+    manifest = facts.manifest
+    rows = [
+        ["Command", element("code", command_line(facts))],
+        ["da3stream", manifest["da3stream"]],
+        ["Model", manifest["model"]],
+        ["Weights", _identity(manifest.get("weights"))],
+        ["Places", manifest.get("place", "none")],
+        ["Weights of places", _identity(manifest.get("place_weights"))],
+        ["Input", element("code", manifest["source"])],
+        *(
+            [[name.capitalize(), version] for name, version in manifest["measured"]["environment"].items()]
+            if "environment" in manifest.get("measured", {})
+            else []
+        ),
+    ]
+    options = [[name, _value(value)] for name, value in sorted(manifest["config"].items())]
+    config = element(
+        "details", element("summary", "All options"), table(["Option", "Value"], options, class_="pairs")
+    )
+    note = "The same input, options and weights give the same result; random numbers have fixed seeds."
+    return section("reproduce", "How to do it again", table([], rows, class_="pairs"), config, note=note)
+
+
+def command_line(facts: Facts) -> str:
+    """What gives the same result, the input by its name alone; for a source object a line of Python."""
+    defaults = load_config().model_dump(mode="json")
+    changed = {
+        name: value
+        for name, value in facts.manifest["config"].items()
+        if value is not None and value != defaults.get(name)
+    }
+    if facts.manifest["input"] is None:
+        return f'da3stream.reconstruct(source, "RUN", config=da3stream.load_config(None, {changed!r}))'
+    options = [_option(name, value) for name, value in changed.items()]
+    return " ".join(["da3stream run", shlex.quote(facts.input_name), "-o RUN", *options])
+
+
+def _option(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {shlex.quote(_value(value))}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "" if value is None else "yes" if value is True else "no" if value is False else str(value)
+
+
+def _identity(weights: Any) -> str:
+    if not weights:
+        return "none"
+    return ", ".join(f"{name} {value}" for name, value in weights.items())

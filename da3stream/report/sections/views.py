@@ -1,0 +1,52 @@
+"""What came out, to look at: the path from above, depth and confidence."""
+
+from __future__ import annotations
+
+from da3stream.report.facts import Facts
+from da3stream.report.html import Html, element, paragraph, picture, section
+from da3stream.report.map import legend, path_map
+from da3stream.report.pictures import StripFrame
+
+
+def path_section(facts: Facts) -> Html:
+    """The trajectory from above."""
+    picture = path_map(facts)
+    if picture is None:
+        missing = paragraph("Not kept: the submaps of this run were removed (--keep none).")
+        return section("path", "Path from above", missing)
+    entries = [("gradient", "path, from start (blue) to end (red)")]
+    if facts.is_finished and facts.positions_before is not None:
+        entries.append(("before", "before loops and optimisation"))
+    if facts.loops:
+        entries += [("loop", "loop: long before, short after"), ("refused", "refused loop")]
+    note = "Seen from above; point at the path for frame numbers."
+    if not facts.is_finished:
+        note += " The run has not finished: this is the chain of chunks, without any correction."
+    elif facts.run.alignment is None or facts.run.alignment.up is None:
+        note += " Which way is up is guessed from the path; `da3stream align RUN --up plane` measures it."
+
+    return section("path", "Path from above", picture, legend(entries), note=note)
+
+
+def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
+    """Images, depth and confidence over time."""
+    if not strip:
+        missing = paragraph("Not kept: the frames of this run were removed (--keep none).")
+        return section("frames", "Depth and confidence over time", missing)
+    figures = [
+        element(
+            "figure",
+            picture(frame.image, f"frame {frame.frame}"),
+            picture(frame.depth, f"depth of frame {frame.frame}"),
+            picture(frame.confidence, f"confidence of frame {frame.frame}"),
+            element("figcaption", f"{frame.frame:,} · {frame.seconds:.1f} s"),
+        )
+        for frame in strip
+    ]
+    note = (
+        "Image, depth (near is red, far is blue, unknown or sky is black; each map has its own range) and "
+        "confidence (bright is sure, green is typical of this run, black is never used)."
+    )
+    return section(
+        "frames", "Depth and confidence over time", element("div", *figures, class_="strip"), note=note
+    )

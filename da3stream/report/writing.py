@@ -1,0 +1,46 @@
+"""Writes the report into the run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from da3stream.errors import RunIncompleteError
+from da3stream.placed_map import PlacedMap
+from da3stream.report.facts import Facts
+from da3stream.report.page import page_of
+from da3stream.store import Run
+from da3stream.store.run import REPORT
+
+
+def write_report(run: Run, placed: PlacedMap | None = None) -> Path:
+    """Write RUN/report.html; the same run directory gives the same bytes.
+
+    Args:
+        run: finished or not.
+        placed: its finished map, if it is at hand; without it only the chain of chunks is placed anew.
+
+    Returns the path of the page.
+
+    Raises:
+        RunIncompleteError: nothing is stored yet, or what the page shows was not kept.
+        RunCorruptError: a file of the run that the page shows is damaged.
+    """
+    facts = Facts(run, placed)
+    if not run.chunks:
+        raise RunIncompleteError(
+            f"the run {run.root} has no finished chunk yet", hint="Go on with it: da3stream resume RUN."
+        )
+    if not facts.has_pixels and run.files.exists(REPORT):
+        raise RunIncompleteError(
+            f"the run {run.root} was made with --keep none: its {REPORT} cannot be made again",
+            hint="The page from the end of the run is still there.",
+        )
+    pending = run.file(REPORT)
+    with run.files.writing(REPORT):
+        try:
+            pending.stream.write(page_of(facts).encode())
+            pending.commit()
+        except BaseException:
+            pending.abort()
+            raise
+    return run.root / REPORT

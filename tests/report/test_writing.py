@@ -1,0 +1,346 @@
+"""report.html is written at the end of every run, and again from what the run directory keeps."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import da3stream
+from da3stream import load_config
+from da3stream.cli import cli
+from da3stream.disk import folder_bytes
+from da3stream.errors import RunIncompleteError, StoreError
+from da3stream.pipeline import align, export
+from da3stream.report import write_report
+from da3stream.report.facts import Facts
+from da3stream.report.page import page_of
+from da3stream.report.sections import costs, loops, origin, submaps
+from da3stream.report.verdict import verdicts
+from da3stream.store import open_existing
+from da3stream.synthetic.capture import SimulatedSource
+from tests.faults.capture import CONFIG, capture, reconstruct
+from tests.faults.doubles import DyingFileSystem, FailingFileSystem, Killed, WatchedFileSystem
+from tests.pipeline.doubles import CountingEstimator
+from tests.report.test_html import HOSTILE, Seen
+
+SECTIONS = (
+    "verdict", "summary", "path", "frames", "loops", "submaps", "speed", "resources", "warnings", "files",
+    "reproduce",
+)  # fmt: skip
+MOST_BYTES = 3_000_000
+
+
+def report_of(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+def page_again(folder: Path, **changes: Any) -> str:
+    """The page that the run directory gives if run.json said otherwise."""
+    run = open_existing(folder)
+    try:
+        run.manifest = {**run.manifest, **changes}
+        return page_of(Facts(run))
+    finally:
+        run.close()
+
+
+def interrupted(folder: Path, fail_at: int) -> None:
+    """Begin a run; it ends in the middle of a chunk."""
+    world = capture()
+    estimator = CountingEstimator(world, level=1.0, fail_at=fail_at)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(world, folder, WatchedFileSystem(), estimator=estimator)
+
+
+def test_the_page_at_the_end_of_a_run_is_the_one_that_the_command_writes(
+    run_directory: Path, tmp_path: Path
+) -> None:
+    """The first is made with the finished map, the second without optimising anything."""
+    shutil.copytree(run_directory, tmp_path / "run")
+    run = open_existing(tmp_path / "run")
+    try:
+        write_report(run)
+    finally:
+        run.close()
+    assert report_of(tmp_path / "run") == report_of(run_directory)
+    assert (tmp_path / "run" / "run.json").read_bytes() == (run_directory / "run.json").read_bytes()
+
+
+def test_it_has_all_sections_and_is_small(run_directory: Path) -> None:
+    page = report_of(run_directory)
+    positions = [page.index(f'<section id="{name}"') for name in SECTIONS]
+    assert positions == sorted(positions)
+    assert len(page) < MOST_BYTES
+
+
+def test_all_its_links_lead_to_files_of_the_run_or_into_the_page(run_directory: Path) -> None:
+    page = report_of(run_directory)
+    values = [value for value in Seen(page).values if value]
+    inside = {value[1:] for value in values if value.startswith("#") and value[1:].isalpha()}
+    assert {"loops", "submaps"} <= inside <= {*SECTIONS}
+    files = [value.split('"')[0] for value in page.split('href="')[1:] if not value.startswith("#")]
+    assert "pcd/combined_pcd.ply" in files
+    assert "colmap" in files
+    assert [file for file in files if not (run_directory / file).exists()] == []
+    assert not any(value.startswith(("http:", "https:", "//", "/")) for value in values)
+
+
+def test_text_of_the_run_is_no_markup(run_directory: Path) -> None:
+    page = page_again(
+        run_directory,
+        input=f"/private/folder/{HOSTILE.replace('/', '')}.mp4",
+        warnings=[HOSTILE],
+        model=HOSTILE,
+        weights={"x": HOSTILE},
+    )
+    seen = Seen(page)
+    assert "script" not in seen.tags
+    assert seen.text.count("<script>") >= 6
+    assert "/private/folder" not in page
+
+
+def test_what_there_is_too_much_of_is_cut_and_the_page_says_so(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_existing(run_directory)
+    try:
+        facts = Facts(run)
+        accepted = [loop for loop in facts.loops if loop.is_accepted]
+        assert len(facts.seams) == 8
+        facts.loops = [
+            *accepted * 200,
+            *[replace(accepted[0], reason=f"only {n} fit", chunk=None) for n in range(90)],
+        ]
+        facts.manifest = {**run.manifest, "warnings": [f"warning {number}" for number in range(500)]}
+        monkeypatch.setattr(submaps, "OPEN_ROWS", 2)
+        monkeypatch.setattr(submaps, "MOST_ROWS", 3)
+        page = page_of(facts)
+    finally:
+        run.close()
+    assert "<summary>1 more</summary>" in page
+    assert "5 more fit better than these" in page
+    assert page.count('class="card"') == loops.MOST_PICTURES + loops.MOST_REJECTED_PICTURES
+    assert f"{500 - origin.MOST_WARNINGS} more are in run.json" in page
+    assert "only N fit" in page
+    assert len(page) < MOST_BYTES
+
+
+def test_the_worst_joins_come_first(run_directory: Path) -> None:
+    run = open_existing(run_directory)
+    try:
+        facts = Facts(run)
+        worst = max(facts.seams, key=lambda seam: seam.residual or 0)
+        page = submaps.submaps_section(facts)
+    finally:
+        run.close()
+    cells = page.split("<tbody>")[1].split("</td>")
+    assert cells[0].endswith(f">{worst.chunk}")
+    assert cells[3].endswith(f">{worst.residual:.2%}")
+
+
+def test_a_join_by_poses_alone_is_first_and_called_untrusted(run_directory: Path) -> None:
+    run = open_existing(run_directory)
+    try:
+        facts = Facts(run)
+        seams = facts.seams
+        facts.seams = [
+            *seams[:-1],
+            replace(seams[-1], residual=None, inlier_ratio=None, problem="too few points"),
+        ]
+        page = page_of(facts)
+    finally:
+        run.close()
+    assert "7 of 8 joins between consecutive chunks fit." in page
+    assert f"Not trusted: chunk {seams[-1].chunk}, because too few points" in page
+    assert page.split('id="submaps"')[1].split("<tbody>")[1].index("no: too few points") < 700
+
+
+def test_an_unfinished_run_has_a_page_that_says_so(tmp_path: Path) -> None:
+    interrupted(tmp_path, fail_at=4)
+    assert not (tmp_path / "report.html").exists()
+    page = page_again(tmp_path)
+    assert "The run has not finished: this page shows its first" in page
+    assert "chain of chunks, without any correction" in page
+    assert all(f'<section id="{name}"' in page for name in SECTIONS)
+
+
+def test_a_run_without_a_chunk_has_none(tmp_path: Path) -> None:
+    interrupted(tmp_path, fail_at=0)
+    run = open_existing(tmp_path)
+    with pytest.raises(RunIncompleteError, match="no finished chunk yet"):
+        write_report(run)
+    run.close()
+
+
+def test_a_run_that_keeps_nothing_has_its_page_and_the_command_leaves_it(tmp_path: Path) -> None:
+    reconstruct(capture(), tmp_path, WatchedFileSystem(), keep="none")
+    page = report_of(tmp_path)
+    assert page.count("data:image/jpeg") > 20
+    run = open_existing(tmp_path)
+    with pytest.raises(RunIncompleteError, match="--keep none"):
+        write_report(run)
+    run.close()
+    assert report_of(tmp_path) == page
+    assert "Not kept" in page_again(tmp_path)
+
+
+def test_a_finished_run_that_lost_its_page_gets_it_back_when_resumed(
+    run_directory: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_directory, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    reconstruct(capture(), tmp_path / "run", WatchedFileSystem())
+    assert report_of(tmp_path / "run") == report_of(run_directory)
+
+
+def test_killed_or_without_room_at_any_moment_while_the_page_is_written(
+    run_directory: Path, tmp_path: Path
+) -> None:
+    """There is the whole page or none, and resuming writes it."""
+    world, expected = capture(), report_of(run_directory)
+    lost = tmp_path / "lost"
+    shutil.copytree(run_directory, lost)
+    (lost / "report.html").unlink()
+    watched = WatchedFileSystem()
+    shutil.copytree(lost, tmp_path / "watched")
+    reconstruct(world, tmp_path / "watched", watched)
+    assert "replace" in watched.names
+    for at in range(watched.calls):
+        for number, filesystem in enumerate((DyingFileSystem(at), FailingFileSystem(at, errno.ENOSPC))):
+            folder = tmp_path / f"run_{at}_{number}"
+            shutil.copytree(lost, folder)
+            with pytest.raises((Killed, StoreError)):
+                reconstruct(world, folder, filesystem)
+            assert not (folder / "report.html").exists() or report_of(folder) == expected
+            reconstruct(world, folder, WatchedFileSystem())
+            assert report_of(folder) == expected
+
+
+def test_a_changed_page_is_no_damage(run_directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_directory, tmp_path / "run")
+    (tmp_path / "run" / "report.html").write_text("changed")
+    run = open_existing(tmp_path / "run")
+    assert run.changed_outputs == []
+    run.close()
+
+
+def test_what_the_run_took_is_recorded_with_every_chunk_also_over_an_interruption(tmp_path: Path) -> None:
+    interrupted(tmp_path, fail_at=4)
+    reconstruct(capture(), tmp_path, WatchedFileSystem())
+    run = open_existing(tmp_path)
+    try:
+        facts = Facts(run)
+        samples = facts.samples
+        page = page_of(facts)
+    finally:
+        run.close()
+    assert len(samples) == len(run.chunks) + 1
+    assert facts.is_resumed
+    assert "since the run was resumed" in page
+    for began in {sample.began_s for sample in samples}:
+        disk = [sample.disk_bytes for sample in samples if sample.began_s == began]
+        assert disk == sorted(disk)
+    assert all(sample.rss_bytes is None or sample.rss_bytes > 10_000_000 for sample in samples)
+    before_the_report = folder_bytes(tmp_path) - (tmp_path / "report.html").stat().st_blocks * 512
+    assert samples[-1].disk_bytes == pytest.approx(before_the_report, abs=60_000)
+
+
+def test_after_align_and_export_the_page_is_of_what_there_is_now(run_directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_directory, folder)
+    assert "arbitrary unit" in report_of(folder)
+    align(folder, scale=2.0)
+    aligned = report_of(folder)
+    assert "Lengths are in metres (set by hand)." in aligned
+    assert page_again(folder) == aligned
+    export(folder, ("k",))
+    assert 'href="K.txt"' in report_of(folder)
+
+
+def test_the_command_says_where_the_page_is(run_directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_directory, folder)
+    (folder / "report.html").unlink()
+    done = CliRunner().invoke(cli, ["report", str(folder)])
+    assert done.output.strip() == str(folder / "report.html")
+    assert report_of(folder) == report_of(run_directory)
+    with pytest.raises(StoreError, match="is no run directory"):
+        CliRunner().invoke(cli, ["report", str(tmp_path)], catch_exceptions=False)
+
+
+def test_time_in_which_nothing_ran_does_not_count() -> None:
+    moments = [(100.0, 101.0), (100.0, 104.0), (900.0, 902.0), (900.0, 905.0)]
+    assert costs._active_seconds(moments) == [1, 4, 6, 9]
+
+
+def command_of(folder: Path, **changes: Any) -> str:
+    """The command of a run whose run.json is changed."""
+    run = open_existing(folder)
+    try:
+        run.manifest = {**run.manifest, **changes}
+        return origin.command_line(Facts(run))
+    finally:
+        run.close()
+
+
+def test_the_command_line_gives_the_same_options(run_directory: Path) -> None:
+    config = load_config(None, CONFIG)
+    words = shlex.split(command_of(run_directory, input="/private/it's <b> drive.mp4"))
+    assert words[:5] == ["da3stream", "run", "it's <b> drive.mp4", "-o", "RUN"]
+    given = dict(zip(words[5::2], words[6::2], strict=True))
+    parsed = {name[2:].replace("-", "_"): value for name, value in given.items()}
+    assert load_config(None, parsed) == config
+
+
+def test_of_a_source_object_it_is_a_line_of_python(run_directory: Path) -> None:
+    line = command_of(run_directory)
+    options = ast.literal_eval(line[line.index("{") : line.index("}") + 1])
+    assert load_config(None, options) == load_config(None, CONFIG)
+
+
+def test_a_metric_run_has_the_path_before_loops_in_metres(tmp_path: Path) -> None:
+    """The chain that is placed anew has the unit that the finished map settled on."""
+    world = capture()
+    estimator = CountingEstimator(world, level=1.0)
+    estimator.is_metric = True
+    inner = estimator.estimate
+    estimator.estimate = lambda *given, **named: replace(inner(*given, **named), is_metric=True)  # type: ignore[method-assign]
+    config = load_config(None, {**CONFIG, "loop": False, "coarse": 0})
+    result = da3stream.reconstruct(SimulatedSource(world), tmp_path, config=config, estimator=estimator)
+    run = open_existing(tmp_path)
+    try:
+        facts = Facts(run)
+        before = facts.positions_before
+    finally:
+        run.close()
+    after = result.trajectory.world_from_cam[:, :3, 3]
+    assert facts.is_metric
+    assert before is not None
+    steps = [np.linalg.norm(np.diff(path, axis=0), axis=1).sum() for path in (before, after)]
+    assert steps[0] == pytest.approx(steps[1], rel=0.05)
+    assert json.loads((tmp_path / "run.json").read_text())["optimisation"]["chain_unit"] != 1
+
+
+@pytest.mark.parametrize(("residual", "mark"), [(0.004, "good"), (0.08, "look")])
+def test_a_large_residual_is_to_be_looked_at(run_directory: Path, residual: float, mark: str) -> None:
+    run = open_existing(run_directory)
+    try:
+        facts = Facts(run)
+        facts.seams = [replace(seam, residual=residual, problem=None) for seam in facts.seams]
+        found = [
+            verdict for verdict in verdicts(facts, []) if "between consecutive chunks fit" in verdict.text
+        ]
+    finally:
+        run.close()
+    assert [verdict.mark for verdict in found] == [mark]
+    assert ("is a lot" in found[0].text) == (mark == "look")
