@@ -23,6 +23,9 @@ from da3stream.writers import Writer, WriterContext, create_writers, export_name
 from da3stream.writers.flying_pixels import without_flying_pixels
 from da3stream.writers.outliers import OutlierFilter
 
+COARSE = 1e-4
+"""Steps between the numbers that coordinates of points can have, over the extent of the path."""
+
 
 def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
     """The trajectory of all stored frames."""
@@ -107,7 +110,8 @@ class WrittenOutputs:
         before = run.manifest.get("outputs", {})
         outputs = {name: figures for name, figures in before.items() if name not in self.figures}
         outputs |= {name: dict(figures) for name, figures in self.figures.items() if figures}
-        return {"outputs": outputs, "warnings": [*warnings_of(run), *warnings_of_outputs(outputs)]}
+        warnings = [*warnings_of(run), *too_far_out(run.trajectory()), *warnings_of_outputs(outputs)]
+        return {"outputs": outputs, "warnings": warnings}
 
 
 def write_outputs(
@@ -220,6 +224,18 @@ def warnings_of_outputs(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return said
     line = f"{', '.join(reduced)}: with the reduced depth (a third of the size); --keep full keeps all of it"
     return [line, *said]
+
+
+def too_far_out(trajectory: Trajectory) -> list[str]:
+    """A line if the path is so far from the origin (UTM coordinates, say) that clouds get coarse."""
+    centres = trajectory.world_from_cam[:, :3, 3]
+    step = float(np.spacing(np.float32(np.abs(centres).max(initial=0.0))))
+    if step <= COARSE * float(np.ptp(centres, axis=0).max(initial=0.0)):
+        return []
+    return [
+        f"the path is so far from the origin that points, which have 32 bits, lie on steps of {step:.2g}: "
+        "subtract a position from all those in the file of --poses"
+    ]
 
 
 def _cleaned(run: Run, placed: PlacedMap, config: Config, *, with_gaussians: bool) -> Iterator[FrameBlock]:

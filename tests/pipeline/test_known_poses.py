@@ -117,6 +117,23 @@ def test_a_camera_that_never_moves_tells_no_scale(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(("northing", "warned"), [(5e6, True), (1e3, False)])
+def test_coordinates_too_large_for_clouds_are_said(
+    tmp_path: Path, world: SimulatedWorld, northing: float, warned: bool
+) -> None:
+    poses = world.world_from_cam.copy()
+    poses[:, 1, 3] += northing
+    path = write_kitti(tmp_path / "poses.txt", poses)
+    config = load_config(None, {**OPTIONS, "poses": str(path), "export": ("kitti",)})
+    result = da3stream.reconstruct(
+        SimulatedSource(world, frames=40), tmp_path / "run", config=config, estimator=CountingEstimator(world)
+    )
+    said = [warning for warning in result.warnings if "so far from the origin" in warning]
+    assert len(said) == warned
+    if warned:
+        assert "steps of 0.5:" in said[0]
+
+
 def test_times_are_interpolated(tmp_path: Path, world: SimulatedWorld) -> None:
     """Poses at 20 Hz, half a period off the frames and on another clock."""
     middles = world.world_from_cam.copy()
