@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before numpy is imported: BLAS threads gain nothing on small matrices and fight over the cores.
@@ -21,6 +22,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real clips in {folder}; set DA3STREAM_SHARED")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_power_cuts() -> Iterator[None]:
+    """No test cuts the power for real, and waiting for the disk would take half of the time of the suite.
+
+    That the store forces the right things to the disk in the right order is what tests/store and the recorded
+    file systems of tests/faults look at.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which also refuses what is no open file
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

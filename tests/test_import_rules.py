@@ -59,7 +59,11 @@ def imports_of(file: Path) -> Iterator[str]:
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = {module_of(file) for file in FILES}
-OURS = {file: {name for name in imports_of(file) if name.split(".")[0] == "da3stream"} for file in FILES}
+IMPORTS = {file: set(imports_of(file)) for file in FILES}
+OURS = {
+    file: {name for name in names if name.split(".")[0] == "da3stream"} for file, names in IMPORTS.items()
+}
+LIBRARIES = {module_of(file): {name.split(".")[0] for name in names} for file, names in IMPORTS.items()}
 
 
 def wrong(allowed: dict[Path, set[str]]) -> list[str]:
@@ -137,16 +141,12 @@ def test_the_pipeline_is_imported_from_above_only() -> None:
 
 @pytest.mark.parametrize("library", RARE)
 def test_heavy_libraries_are_imported_in_few_files(library: str) -> None:
-    users = [
-        module_of(file) for file in FILES if library in {name.split(".")[0] for name in imports_of(file)}
-    ]
+    users = [module for module, libraries in LIBRARIES.items() if library in libraries]
     assert len(users) <= 2, users
 
 
 def test_torch_is_imported_by_the_networks_only() -> None:
-    users = {
-        module_of(file) for file in FILES if "torch" in {name.split(".")[0] for name in imports_of(file)}
-    }
+    users = {module for module, libraries in LIBRARIES.items() if "torch" in libraries}
     assert users
     networks = (
         "da3stream.transformer.",
@@ -159,9 +159,7 @@ def test_torch_is_imported_by_the_networks_only() -> None:
 
 @pytest.mark.parametrize("name", ["pickle", "marshal", "shelve", "dill", "joblib"])
 def test_nothing_is_pickled(name: str) -> None:
-    assert [
-        str(file) for file in FILES if name in {module.split(".")[0] for module in imports_of(file)}
-    ] == []
+    assert [module for module, libraries in LIBRARIES.items() if name in libraries] == []
 
 
 def loaded_by(code: str) -> set[str]:

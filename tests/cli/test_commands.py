@@ -115,7 +115,7 @@ def test_help_of_export_names_every_format() -> None:
 
 def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ("--every", "2", "--resolution", "336", "--colmap-points", "dense")
+    options = ("--every", "2", "--resolution", "252", "--colmap-points", "dense")
     ended = da3stream("run", video, "-o", run, *options, "--json")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]

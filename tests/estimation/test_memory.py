@@ -21,7 +21,7 @@ from da3stream.transformer.execution import ON_GPU, Execution
 from da3stream.transformer.live_bytes import ALLOCATION_BYTES, LiveBytes, fused_shapes
 
 SIZE = (504, 280)
-CUTS = [Execution(), Execution(views=2, head_views=1, heads=2), Execution(views=8, head_views=4)]
+CUTS = [Execution(), Execution(views=2, head_views=1, heads=2), Execution(views=4, head_views=2)]
 
 
 def meta(*shape: int) -> torch.Tensor:
@@ -39,12 +39,15 @@ def counted(cut: Execution, frames: int, *, with_rays: bool = False) -> int:
 
 
 @pytest.mark.parametrize(
-    ("cut", "with_rays"),
-    [pytest.param(CUTS[0], False, marks=pytest.mark.slow), (CUTS[1], True), (CUTS[2], False)],
+    ("cut", "with_rays", "frames"),
+    [pytest.param(CUTS[0], False, 24, marks=pytest.mark.slow), (CUTS[1], True, 12), (CUTS[2], False, 20)],
 )
-def test_the_peak_of_many_frames_follows_from_few(cut: Execution, with_rays: bool) -> None:
+def test_the_peak_of_many_frames_follows_from_few(cut: Execution, with_rays: bool, frames: int) -> None:
+    """Of these, at most 3, 6 and 12 are looked at."""
     memory = forward_memory("tiny", SIZE, execution=cut, with_rays=with_rays)
-    assert memory.activation_bytes(24) == pytest.approx(counted(cut, 24, with_rays=with_rays), rel=1e-3)
+    assert memory.activation_bytes(frames) == pytest.approx(
+        counted(cut, frames, with_rays=with_rays), rel=1e-3
+    )
 
 
 def test_the_weights_are_those_of_the_network() -> None:
@@ -57,7 +60,7 @@ def test_the_weights_are_those_of_the_network() -> None:
 def test_smaller_pieces_need_less() -> None:
     large, usual, small = (
         forward_memory("tiny", SIZE, execution=cut).activation_bytes(64)
-        for cut in (Execution(views=32, head_views=32), Execution(views=8, head_views=4), Execution(heads=1))
+        for cut in (Execution(views=32, head_views=32), ON_GPU, Execution(heads=1))
     )
     assert large > 2 * usual > 2 * small
 

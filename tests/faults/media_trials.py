@@ -67,10 +67,13 @@ def write_photos(folder: Path, suffix: str, damage: Damage) -> Path:
     return photos
 
 
-def corrupt_photos(folder: Path, suffix: str, damages: Iterable[Damage]) -> list[str | None]:
-    """Read a folder of images with each kind of damage."""
-    folders = [write_photos(folder, suffix, damage) for damage in damages]
-    return [_problem_with_photos(outcome, suffix) for outcome in read_elsewhere(folders)]
+def corrupt_photos(folder: Path, suffixes: Sequence[str], damages: Iterable[Damage]) -> list[str | None]:
+    """Read a folder of images of each kind with each kind of damage, all in one process."""
+    trials = list(product(suffixes, damages))
+    outcomes = read_elsewhere([write_photos(folder, suffix, damage) for suffix, damage in trials])
+    return [
+        _problem_with_photos(outcome, suffix) for outcome, (suffix, _) in zip(outcomes, trials, strict=True)
+    ]
 
 
 def _problem_with_photos(outcome: dict[str, Any], suffix: str) -> str | None:

@@ -30,7 +30,7 @@ def unwritten(tmp_path_factory: pytest.TempPathFactory, world: SimulatedWorld) -
 
 
 @pytest.mark.parametrize("damage", sweeps.DAMAGE)
-@pytest.mark.parametrize("step", [9, pytest.param(2, marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("step", [15, pytest.param(2, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_a_damaged_file_is_made_anew(
     tmp_path: Path, world: SimulatedWorld, unwritten: Path, whole: Whole, damage: str, step: int
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_damaged_file_of_a_finished_run_is_made_anew(
         assert problem is None, path
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(50, marks=pytest.mark.slow)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [4, pytest.param(50, marks=pytest.mark.slow)], ids=["some", "more"])
 def test_a_journal_that_ends_anywhere(
     tmp_path: Path, world: SimulatedWorld, unwritten: Path, whole: Whole, most: int
 ) -> None:
@@ -122,7 +122,7 @@ def rich(
 @pytest.mark.parametrize(
     "damage", ["lost", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cut", "flipped", "zeros"))]
 )
-@pytest.mark.parametrize("stage", ["finished", "unwritten"])
+@pytest.mark.parametrize("stage", ["finished", pytest.param("unwritten", marks=pytest.mark.slow)])
 def test_a_damaged_rare_file_is_made_anew(
     tmp_path: Path, world: SimulatedWorld, rich: dict[str, Path], stage: str, damage: str
 ) -> None:

@@ -22,7 +22,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["killed", "cut_off", "cut_short"])
-@pytest.mark.parametrize("most", [8, pytest.param(30, marks=SLOW)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [5, pytest.param(30, marks=SLOW)], ids=["some", "more"])
 def test_what_a_kill_or_a_power_cut_leaves_is_resumed(
     tmp_path: Path, world: SimulatedWorld, recorded: RecordingFileSystem, whole: Whole, kind: str, most: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_process_that_dies_at_a_call(
 
 
 @pytest.mark.parametrize("number", sweeps.FAILURES)
-@pytest.mark.parametrize("step", [130, pytest.param(25, marks=SLOW)], ids=["some", "more"])
+@pytest.mark.parametrize("step", [250, pytest.param(25, marks=SLOW)], ids=["some", "more"])
 def test_a_call_that_fails_once_is_one_line_and_resumable(
     tmp_path: Path, world: SimulatedWorld, recorded: RecordingFileSystem, whole: Whole, number: int, step: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_call_that_fails_once_is_one_line_and_resumable(
         assert sweeps.failed(world, at, number, whole[1], tmp_path / "run") is None, (at, recorded.names[at])
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(20, marks=SLOW)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [3, pytest.param(20, marks=SLOW)], ids=["some", "more"])
 @pytest.mark.parametrize("trial", [sweeps.killed_again, sweeps.failed_again])
 def test_a_run_that_is_interrupted_while_it_is_mended(
     tmp_path: Path, world: SimulatedWorld, half: sweeps.Half, whole: Whole, trial: object, most: int
@@ -73,7 +73,7 @@ def test_a_run_that_is_interrupted_while_it_is_mended(
         assert trial(world, half, at, whole[1], tmp_path / "run") is None, (at, half.calls[at])
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(20, marks=SLOW)], ids=["some", "more"])
+@pytest.mark.parametrize("most", [3, pytest.param(20, marks=SLOW)], ids=["some", "more"])
 def test_a_run_that_is_killed_while_it_throws_away_what_is_not_to_be_kept(
     tmp_path: Path, world: SimulatedWorld, most: int
 ) -> None:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,10 +92,9 @@ def test_a_corrupt_clip(tmp_path: Path, clips: dict[str, bytes], name: str) -> N
     assert problem_with_clip({**asdict(outcome), "children": 0, "peak_bytes": 0}) is None
 
 
-@pytest.mark.parametrize("suffix", IMAGES)
-def test_a_folder_with_a_corrupt_image(tmp_path: Path, suffix: str) -> None:
+def test_a_folder_with_a_corrupt_image(tmp_path: Path) -> None:
     damages = [("truncated", 0), ("burst", 0), ("header bits", 0)]
-    assert corrupt_photos(tmp_path, suffix, damages) == [None] * len(damages)
+    assert corrupt_photos(tmp_path, IMAGES, damages) == [None] * len(IMAGES) * len(damages)
 
 
 # All of them ----------------------------------------------------------------------------------------------
@@ -109,21 +109,36 @@ def test_corrupt_clips(tmp_path: Path, clips: dict[str, bytes], name: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", IMAGES)
 def test_folders_with_corrupt_images(tmp_path: Path, suffix: str) -> None:
-    assert corrupt_photos(tmp_path, suffix, ALL) == [None] * len(ALL)
+    assert corrupt_photos(tmp_path, [suffix], ALL) == [None] * len(ALL)
 
 
 # Sizes that cannot be ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vp9.webm", "vp9.mkv", "mjpeg.avi", "mjpeg.mkv"])
+GIGANTIC_CLIPS = ("vp9.webm", "vp9.mkv", "mjpeg.avi", "mjpeg.mkv")
+GIGANTIC_IMAGES = ("large.jpg", "large.png", "large.bmp", "large.tiff")
+
+
+@pytest.fixture(scope="module")
+def gigantic(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What reading each in one process ended in, by name; what it took is the most of all before it."""
+    folder = tmp_path_factory.mktemp("gigantic")
+    for name in GIGANTIC_CLIPS:
+        (folder / name).write_bytes(with_claimed_size(clips[name], 16000, 16000))
+    for name in GIGANTIC_IMAGES:
+        content = encoded_image(0, name.rpartition(".")[2])
+        (folder / name).write_bytes(with_claimed_size(content, 40000, 30000))
+    (folder / "grey.jpg").write_bytes(with_claimed_size(encoded_image(0, "jpg"), 4000, 3000))
+    names = [*GIGANTIC_CLIPS, *GIGANTIC_IMAGES, "grey.jpg"]
+    return dict(zip(names, read_elsewhere([folder / name for name in names]), strict=True))
+
+
+@pytest.mark.parametrize("name", GIGANTIC_CLIPS)
 def test_a_clip_that_claims_a_gigantic_size_is_refused_before_memory_is_taken(
-    tmp_path: Path, clips: dict[str, bytes], name: str
+    gigantic: dict[str, dict[str, Any]], name: str
 ) -> None:
-    path = tmp_path / name
-    path.write_bytes(with_claimed_size(clips[name], 16000, 16000))
-    (outcome,) = read_elsewhere([path])
-    assert "could be decoded; got 40 broken packets" in outcome["error"]
-    assert outcome["peak_bytes"] < 300e6
+    assert "could be decoded; got 40 broken packets" in gigantic[name]["error"]
+    assert gigantic[name]["peak_bytes"] < 300e6
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -137,22 +152,18 @@ def test_every_decoder_obeys_the_limit(
     assert list(video_decoding.VideoDecoder(str(path))) == []
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tiff"])
+@pytest.mark.parametrize("name", GIGANTIC_IMAGES)
 def test_an_image_that_claims_a_gigantic_size_is_refused_before_memory_is_taken(
-    tmp_path: Path, suffix: str
+    gigantic: dict[str, dict[str, Any]], name: str
 ) -> None:
-    path = tmp_path / f"large.{suffix}"
-    path.write_bytes(with_claimed_size(encoded_image(0, suffix), 40000, 30000))
-    (outcome,) = read_elsewhere([path])
-    assert "claims 40000x30000 pixels in a file of" in outcome["error"]
-    assert outcome["peak_bytes"] < MEMORY_BYTES // 2
+    assert "claims 40000x30000 pixels in a file of" in gigantic[name]["error"]
+    assert gigantic[name]["peak_bytes"] < MEMORY_BYTES // 2
 
 
-def test_a_jpeg_is_not_filled_up_with_grey_to_a_size_that_its_bytes_cannot_hold(tmp_path: Path) -> None:
-    path = tmp_path / "grey.jpg"
-    path.write_bytes(with_claimed_size(encoded_image(0, "jpg"), 4000, 3000))
-    (outcome,) = read_elsewhere([path])
-    assert "claims 4000x3000 pixels in a file of" in outcome["error"]
+def test_a_jpeg_is_not_filled_up_with_grey_to_a_size_that_its_bytes_cannot_hold(
+    gigantic: dict[str, dict[str, Any]],
+) -> None:
+    assert "claims 4000x3000 pixels in a file of" in gigantic["grey.jpg"]["error"]
 
 
 # The command line -------------------------------------------------------------------------------------------

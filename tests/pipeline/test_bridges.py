@@ -51,12 +51,6 @@ from .test_metric_unit import MetricEstimator, length
 FRAMES = 130
 
 
-@pytest.fixture(autouse=True)
-def nothing_lost_in_a_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These runs are killed, not the machine: waiting for the disk would take most of the time."""
-    monkeypatch.setattr("os.fsync", lambda _: None)
-
-
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
     return two_laps(FRAMES)

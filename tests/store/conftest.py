@@ -11,6 +11,11 @@ import pytest
 from da3stream.store import Run, RunRequest, open_run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_power_cuts() -> None:
+    """Here the disk is waited for."""
+
+
 @pytest.fixture
 def request_() -> RunRequest:
     return RunRequest(

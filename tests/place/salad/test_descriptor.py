@@ -42,9 +42,9 @@ def test_shrinking_averages_and_keeps_the_sides_in_place() -> None:
 
 def test_it_describes(descriptor: SaladDescriptor, salad: SaladNetwork) -> None:
     assert isinstance(descriptor, PlaceDescriptor)
-    images = seeded_images(2, 3, 120, 200)
-    found = descriptor.describe(images, indices=np.arange(3))
-    assert found.shape == (3, descriptor.dim) == (3, 8448)
+    images = seeded_images(2, 2, 120, 200)
+    found = descriptor.describe(images, indices=np.arange(2))
+    assert found.shape == (2, descriptor.dim) == (2, 8448)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     square = resize_to_square(images).permute(0, 2, 3, 1).numpy()
