@@ -327,40 +327,30 @@ def _given(names: Sequence[str], source_index: Sequence[int]) -> tuple[str, ...]
 
 
 def known_poses_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
-    """(M, 4, 4) known poses of frames, None if they have none.
+    """(M, 4, 4) known poses of frames, None if they have none. InputError if only some have one."""
+    return _of_all_or_none([frame.world_from_cam for frame in frames], "a known pose")
 
-    Raises:
-        InputError: some have one and some have none.
-    """
-    poses = [frame.world_from_cam for frame in frames if frame.world_from_cam is not None]
-    if poses and len(poses) < len(frames):
+
+def own_intrinsics_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
+    """(M, 3, 3) known cameras of frames that have one each; None if they have none. InputError if only some
+    have one."""
+    return _of_all_or_none([frame.intrinsics for frame in frames], "intrinsics")
+
+
+def _of_all_or_none(values: Sequence[NDArray[np.float64] | None], what: str) -> NDArray[np.float64] | None:
+    known = [value for value in values if value is not None]
+    if known and len(known) < len(values):
         raise InputError(
             "the source broke its contract",
-            got=f"{len(poses)} of {len(frames)} frames with a known pose",
-            expected="known poses of all frames, or of none",
+            got=f"{len(known)} of {len(values)} frames with {what}",
+            expected=f"{what} of all frames, or of none",
         )
-    return np.stack(poses) if poses else None
+    return np.stack(known) if known else None
 
 
 def parse_poses(rows: Any) -> NDArray[np.float64] | None:
     """(M, 4, 4) poses of a journal line, None if it has none."""
     return None if rows is None else np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
-
-
-def own_intrinsics_of(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
-    """(M, 3, 3) known cameras of frames that have one each; None if they have none.
-
-    Raises:
-        InputError: some have one and some have none.
-    """
-    own = [frame.intrinsics for frame in frames if frame.intrinsics is not None]
-    if own and len(own) < len(frames):
-        raise InputError(
-            "the source broke its contract",
-            got=f"{len(own)} of {len(frames)} frames with intrinsics",
-            expected="intrinsics of all frames, or of none",
-        )
-    return np.stack(own) if own else None
 
 
 def parse_intrinsics(rows: Any) -> NDArray[np.float64] | None:

@@ -76,17 +76,22 @@ def test_intrinsics_come_from_the_model(colmap: Path) -> None:
     assert own.config.intrinsics == (100, 100, 60, 20)
 
 
-def test_a_resumed_run_is_the_same(tmp_path: Path, world: SimulatedWorld, colmap: Path) -> None:
+def assert_resumed_is_whole(folder: Path, world: SimulatedWorld, colmap: Path) -> None:
+    """A run that is interrupted and resumed in `folder` / "cut" equals the one in "whole"."""
     config = load_config(None, OPTIONS)
-    da3stream.reconstruct(colmap, tmp_path / "whole", config=config, estimator=CountingEstimator(world))
+    da3stream.reconstruct(colmap, folder / "whole", config=config, estimator=CountingEstimator(world))
     with pytest.raises(KeyboardInterrupt):
         da3stream.reconstruct(
-            colmap, tmp_path / "cut", config=config, estimator=CountingEstimator(world, fail_at=2)
+            colmap, folder / "cut", config=config, estimator=CountingEstimator(world, fail_at=2)
         )
     da3stream.reconstruct(
-        colmap, tmp_path / "cut", config=config, estimator=CountingEstimator(world), resume=True
+        colmap, folder / "cut", config=config, estimator=CountingEstimator(world), resume=True
     )
-    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    assert digests(folder / "cut") == digests(folder / "whole")
+
+
+def test_a_resumed_run_is_the_same(tmp_path: Path, world: SimulatedWorld, colmap: Path) -> None:
+    assert_resumed_is_whole(tmp_path, world, colmap)
 
 
 def test_images_without_a_pose_are_left_out_with_a_warning(
@@ -219,16 +224,7 @@ def test_a_resumed_run_of_several_cameras_is_the_same(
     tmp_path: Path, world: SimulatedWorld, colmap: Path
 ) -> None:
     give_each_image_a_camera(colmap, distorted=True, folders=True)
-    config = load_config(None, OPTIONS)
-    da3stream.reconstruct(colmap, tmp_path / "whole", config=config, estimator=CountingEstimator(world))
-    with pytest.raises(KeyboardInterrupt):
-        da3stream.reconstruct(
-            colmap, tmp_path / "cut", config=config, estimator=CountingEstimator(world, fail_at=2)
-        )
-    da3stream.reconstruct(
-        colmap, tmp_path / "cut", config=config, estimator=CountingEstimator(world), resume=True
-    )
-    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    assert_resumed_is_whole(tmp_path, world, colmap)
     da3stream.export(tmp_path / "cut", ("colmap",))  # reads the images again, each through its own lens
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
