@@ -10,6 +10,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
+from tests.browser import chromium as chromium
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
