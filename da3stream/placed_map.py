@@ -337,6 +337,15 @@ class PlacedMap:
         """(M, 3) the same of the frames that one chunk owns."""
         return self._in_world(self._chain_centres[bisect.bisect_left(self.fine, index)])
 
+    def chain_cameras_of(self, index: int) -> PlacedCameras:
+        """All cameras of a submap if only consecutive chunks were joined, in the map's frame and unit; where
+        the poses were known, as they are placed."""
+        if self.has_known_poses:
+            return self._placed(index)
+        unit = Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3))
+        world_from_map = unit if self._alignment is None else self._alignment.world_from_run @ unit
+        return _moved(self._cameras[index], world_from_map @ self._chain[index])
+
     def _in_world(self, chain_centres: Array) -> Array:
         in_unit = self._unit * self._world_from_chain.apply(chain_centres)
         return in_unit if self._alignment is None else self._alignment.world_from_run.apply(in_unit)

@@ -17,7 +17,7 @@ from da3stream import __version__
 from da3stream.errors import Da3StreamError
 
 COMMANDS = (
-    *("run", "resume", "export", "align", "report"),
+    *("run", "resume", "export", "align", "view", "report"),
     *("eval", "info", "plan", "depth", "intrinsics", "demo", "weights"),
 )
 
@@ -48,6 +48,7 @@ def cli() -> None:
     da3stream demo                     a synthetic clip with known truth: try this first
     da3stream info video.mp4           what is in an input
     da3stream run video.mp4 -o out     reconstruct it; Ctrl-C and `da3stream resume out` are fine
+    da3stream view out                 look at it in the browser
     """
 
 

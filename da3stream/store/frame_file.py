@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -46,6 +47,19 @@ def decode_frames(content: bytes, frames: Sequence[int] | None = None) -> NDArra
             return np.stack([_decode(archive.read(name)) for name in names])
     except (zipfile.BadZipFile, KeyError, ValueError, cv2.error) as error:
         raise RunCorruptError(f"stored frames cannot be read: {error}") from error
+
+
+def read_frame(path: Path, frame: int) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB image of one frame of a stored file; the others are not read.
+
+    Raises:
+        RunCorruptError: the file cannot be read, or the frame is not in it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _decode(archive.read(_name(frame)))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, cv2.error) as error:
+        raise RunCorruptError(f"the stored frame {frame} cannot be read: {error}") from error
 
 
 def _name(frame: int) -> str:

@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from da3stream.errors import RunCorruptError, StoreError
@@ -106,6 +107,21 @@ class Journal:
             is_last = start + len(line) == len(content)
             yield _Line(start=start, content=line, event=_parse(line), is_last=is_last)
             start += len(line)
+
+
+def complete_events(content: bytes, root: Path) -> Iterator[Event]:
+    """The events of complete lines of the journal of the run at `root`.
+
+    Raises:
+        RunCorruptError: a line is damaged.
+    """
+    for line in io.BytesIO(content):
+        event = _parse(line)
+        if event is None:
+            raise RunCorruptError(
+                f"{root / JOURNAL} is damaged", hint="`da3stream resume` makes anew what followed."
+            )
+        yield event
 
 
 def _is_timeless(event: Event | None) -> bool:

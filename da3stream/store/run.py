@@ -27,7 +27,7 @@ from da3stream.scene import (
 )
 from da3stream.store.checksums import checksum_of
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
-from da3stream.store.frame_file import decode_frames, encode_frames
+from da3stream.store.frame_file import decode_frames, encode_frames, read_frame
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.gaussian_file import decode_gaussians, encode_gaussians
 from da3stream.store.journal import JOURNAL, Journal
@@ -51,10 +51,12 @@ from da3stream.store.records import (
     parse_loop,
 )
 from da3stream.store.submap_file import (
+    FrameMaps,
     decode_submap,
     encode_submap,
     median_positive,
     read_cameras,
+    read_frame_maps,
     read_image_intrinsics,
     reduce_prediction,
 )
@@ -67,12 +69,13 @@ OWN_FOLDERS = ("submaps", "frames", "full_depth", "gaussians", RECORDED, *PLACE_
 
 
 class Run(StoredPlaces):
-    """A run directory that this process has locked. Made by `open_run` and `open_existing`."""
+    """A run directory that this process has locked. Made by `open_run` and `open_existing`; `FollowedRun` is
+    one that is only read."""
 
-    def __init__(self, files: RunFiles, lock: int, manifest: dict[str, Any]) -> None:
+    def __init__(self, files: RunFiles, lock: int | None, manifest: dict[str, Any]) -> None:
         super().__init__(files, Journal(files))
         self.manifest = manifest
-        self._lock: int | None = lock
+        self._lock = lock
         self.chunks: dict[int, ChunkRecord] = {}
         self.edges: dict[int, dict[int, SubmapEdge]] = {}
         """Edges by chunk index: [later][earlier]. Those of a chunk are there all or not at all."""
@@ -91,8 +94,7 @@ class Run(StoredPlaces):
         self.recording = StoredRecording(files, self._journal)
         """The frames of an input that comes only once."""
         self._has_begun = False
-        for event in self._journal.read():
-            self._replay(event)
+        self._read_journal()
 
     def close(self) -> None:
         """Leave nothing unfinished and release the lock. Closing again does nothing."""
@@ -282,6 +284,24 @@ class Run(StoredPlaces):
             content = self._read(self.chunks[index], frames_path(index))
             image_of.update(zip(owned, decode_frames(content, owned), strict=True))
         return np.stack([image_of[frame] for frame in frames])
+
+    def image_of(self, frame: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB image of one stored frame, read alone. KeyError if it is not stored.
+
+        Raises:
+            RunCorruptError: its file cannot be read.
+        """
+        return read_frame(self.files.path(frames_path(self._owner_of(frame))), frame)
+
+    def maps_of(self, frame: int) -> FrameMaps:
+        """Depth and confidence of one stored frame by its owner, read alone and not checked. KeyError if it
+        is not stored.
+
+        Raises:
+            RunCorruptError: its file cannot be read.
+        """
+        chunk = self.owner(frame).chunk
+        return read_frame_maps(self.files.path(submap_path(chunk.index)), chunk.frames.index(frame))
 
     def preview(self, chunk: Chunk, prediction: Prediction, image_size: tuple[int, int]) -> Submap:
         """The submap that a later reader would see if the prediction were stored."""
@@ -476,6 +496,10 @@ class Run(StoredPlaces):
 
     def _adopt_loop(self, loop: LoopClosure) -> None:
         self.loops[loop.candidate.later, loop.candidate.earlier] = loop
+
+    def _read_journal(self) -> None:
+        for event in self._journal.read():
+            self._replay(event)
 
     def _owner_of(self, frame: int) -> int:
         if not 0 <= frame < len(self._owner) or self._owner[frame] < 0:

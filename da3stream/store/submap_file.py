@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,24 @@ from da3stream.geometry.camera import rescale_intrinsics, subsample_intrinsics
 from da3stream.scene import Chunk, Prediction, Submap, SubmapCameras
 
 REDUCTION = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FrameMaps:
+    """The maps of one frame of a submap, in the submap's unit."""
+
+    depth: NDArray[np.float32]
+    """(h, w) z-depth, 0 where there is none."""
+    depth_unit: float
+    """Median of the submap's depths > 0: the size of the scene."""
+    confidence: NDArray[np.float32]
+    """(h, w) >= 0."""
+    intrinsics: NDArray[np.float64]
+    """(3, 3) in pixels of `depth`."""
+    image_intrinsics: NDArray[np.float64]
+    """(3, 3) in pixels of the processing-resolution image."""
+    sky: NDArray[np.bool_] | None
+    """(h, w), or None if the estimator does not tell."""
 
 
 def reduce_prediction(chunk: Chunk, prediction: Prediction, image_size: tuple[int, int]) -> Submap:
@@ -85,15 +104,14 @@ def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:
         tensors = load(content)
         depth_unit, confidence_unit = tensors["units"]
         depth = tensors["depth"].astype(np.float32) * np.float32(depth_unit)
-        share = (tensors["confidence"].astype(np.float32) - 0.5) / 255.0
-        confidence = np.where(tensors["confidence"] > 0, confidence_unit * share / (1.0 - share), 0.0)
+        confidence = _decode_confidence(tensors["confidence"], confidence_unit)
         sky = None
         if "sky" in tensors:
             sky = np.unpackbits(tensors["sky"], count=depth.size).astype(bool).reshape(depth.shape)
         return Submap(
             chunk=chunk,
             depth=depth,
-            confidence=confidence.astype(np.float32),
+            confidence=confidence,
             cam_from_submap=tensors["cam_from_submap"],
             intrinsics=tensors["intrinsics"],
             image_intrinsics=tensors["image_intrinsics"],
@@ -102,6 +120,44 @@ def decode_submap(content: bytes, chunk: Chunk, is_metric: bool) -> Submap:
         )
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunCorruptError(f"the stored submap {chunk.index} cannot be read: {error}") from error
+
+
+def _decode_confidence(code: NDArray[np.uint8], unit: float) -> NDArray[np.float32]:
+    share = (code.astype(np.float32) - 0.5) / 255.0
+    return np.where(code > 0, unit * share / (1.0 - share), 0.0).astype(np.float32)
+
+
+def read_frame_maps(path: Path, row: int) -> FrameMaps:
+    """The maps of one frame of a stored submap; the others are not read.
+
+    Args:
+        path: the submap's file.
+        row: the frame's place among the frames of the chunk.
+
+    Raises:
+        RunCorruptError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            depth_unit, confidence_unit = file.get_tensor("units")
+            depth = file.get_slice("depth")[row].astype(np.float32) * np.float32(depth_unit)
+            return FrameMaps(
+                depth=depth,
+                depth_unit=float(depth_unit),
+                confidence=_decode_confidence(file.get_slice("confidence")[row], confidence_unit),
+                intrinsics=file.get_slice("intrinsics")[row],
+                image_intrinsics=file.get_slice("image_intrinsics")[row],
+                sky=_sky_of(file.get_tensor("sky"), row, depth.shape) if "sky" in file.keys() else None,  # noqa: SIM118
+            )
+    except (SafetensorError, OSError, IndexError) as error:
+        raise RunCorruptError(f"the stored submap {path.name} cannot be read: {error}") from error
+
+
+def _sky_of(packed: NDArray[np.uint8], row: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    pixels = int(np.prod(shape))
+    first = row * pixels
+    bits = np.unpackbits(packed[first // 8 : (first + pixels + 7) // 8])
+    return bits[first % 8 : first % 8 + pixels].astype(bool).reshape(shape)
 
 
 def read_cameras(path: Path, chunk: Chunk) -> SubmapCameras:

@@ -17,12 +17,13 @@ from da3stream.errors import RunCorruptError
 from da3stream.geometry.camera import unproject
 from da3stream.scene import Chunk, Submap, Trajectory
 from da3stream.store.descriptor_file import decode_descriptors, encode_descriptors
-from da3stream.store.frame_file import decode_frames, encode_frames
+from da3stream.store.frame_file import decode_frames, encode_frames, read_frame
 from da3stream.store.full_depth import decode_full_depth, encode_full_depth
 from da3stream.store.submap_file import (
     decode_submap,
     encode_submap,
     read_cameras,
+    read_frame_maps,
     read_image_intrinsics,
     reduce_prediction,
 )
@@ -83,6 +84,40 @@ def test_confidence_is_coarse_but_monotonic_and_only_zero_is_zero(submap: Submap
     if positive.size:
         near = (submap.confidence > np.median(positive) / 4) & (submap.confidence < np.median(positive) * 4)
         np.testing.assert_allclose(decoded[near], submap.confidence[near], rtol=0.02)
+
+
+@LAW
+@given(submap=submaps())
+def test_one_frame_read_alone_is_that_of_the_whole_submap(
+    submap: Submap, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "one_frame.safetensors"
+    path.write_bytes(encode_submap(submap))
+    whole = decode_submap(path.read_bytes(), submap.chunk, submap.is_metric)
+    for row in range(len(submap.chunk.frames)):
+        maps = read_frame_maps(path, row)
+        np.testing.assert_array_equal(maps.depth, whole.depth[row])
+        np.testing.assert_array_equal(maps.confidence, whole.confidence[row])
+        np.testing.assert_array_equal(maps.intrinsics, whole.intrinsics[row])
+        np.testing.assert_array_equal(maps.image_intrinsics, whole.image_intrinsics[row])
+        if whole.sky is None:
+            assert maps.sky is None
+        else:
+            np.testing.assert_array_equal(maps.sky, whole.sky[row])
+
+
+def test_one_frame_of_a_damaged_file_is_a_known_error(tmp_path: Path) -> None:
+    path = tmp_path / "damaged"
+    for content in (b"", b"x" * 100):
+        path.write_bytes(content)
+        with pytest.raises(RunCorruptError):
+            read_frame_maps(path, 0)
+        with pytest.raises(RunCorruptError):
+            read_frame(path, 0)
+    path.write_bytes(encode_frames(make_frames((3, 4))))
+    np.testing.assert_array_equal(read_frame(path, 4), decode_frames(path.read_bytes())[1])
+    with pytest.raises(RunCorruptError, match="frame 5"):
+        read_frame(path, 5)
 
 
 @LAW

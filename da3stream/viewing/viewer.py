@@ -1,0 +1,373 @@
+"""The viewer of one run: brings the run directory, the scene and the panel together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from da3stream.errors import Da3StreamError, RunCorruptError
+from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
+from da3stream.viewing.colours import Colouring
+from da3stream.viewing.describing import describe_run, escaped
+from da3stream.viewing.following import GrowingMap
+from da3stream.viewing.frames import FrameReader
+from da3stream.viewing.keyframes import choose_keyframes, growing_keyframes
+from da3stream.viewing.library import check_installed, start_server, stop_server
+from da3stream.viewing.map_state import MapState, first_state_of
+from da3stream.viewing.panel import Panel
+from da3stream.viewing.playback import Playback, View, flying_view, starting_view, view_from_above
+from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.scene import MapScene
+from da3stream.viewing.viewed_run import accepted_loops, open_to_view, up_of
+
+if TYPE_CHECKING:
+    from da3stream.viewing.library import ClientHandle, ViserServer
+
+logger = logging.getLogger(__name__)
+
+FRUSTA_AT_FIRST = 20
+POLL_S = 1.0
+_TICK_S = 1 / 60
+
+
+class Viewer:
+    """Shows a run in a page until it is closed. One thread works at the points, one at the timeline.
+
+    Args:
+        server: an empty page.
+        root: the run directory.
+        follow: take in what its writer adds.
+
+    Raises:
+        StoreError: there is no run directory.
+        RunIncompleteError: it has not finished and is not to be followed, or was kept without depth maps.
+        RunCorruptError: files of it cannot be read.
+    """
+
+    def __init__(self, server: ViserServer, root: Path, *, follow: bool = False) -> None:
+        self._server, self._root = server, root
+        self._run = open_to_view(root, follow=follow)
+        self._frames = FrameReader(self._run)
+        self._growing = None if self._run.is_finished else GrowingMap(self._run)
+        config = self._run.manifest["config"]
+        self._options = CloudOptions(confidence_percentile=config["confidence_percentile"])
+        self._lock = threading.RLock()
+        self._closed, self._work = threading.Event(), threading.Event()
+        self._is_due, self._looks_again = False, True
+        self._shows_before, self._shown_frame = False, -1
+        self._optimised: MapState | None = None
+        self._playback = Playback(0)
+        self._panel = Panel(server, self, confidence_percentile=self._options.confidence_percentile, every=1)
+        self._scene: MapScene | None = None
+        self._builder: CloudBuilder | None = None
+        self._depth, self._up = 1.0, np.array([0.0, -1.0, 0.0])
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), daemon=True, name=name)
+            for work, name in ((self._work_at_points, "points"), (self._work_at_timeline, "timeline"))
+        ]
+        server.on_client_connect(self._welcome)
+
+    def start(self) -> None:
+        """Begin to show; returns at once."""
+        self._panel.show_status("Waiting for the first chunk ..." if self._growing else "Reading ...")
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def port(self) -> int:
+        """On which the page is."""
+        return self._server.get_port()
+
+    def close(self) -> None:
+        """Stop working, and take the page from the net."""
+        self._closed.set()
+        self._work.set()
+        for thread in self._threads:
+            thread.join()
+        stop_server(self._server)
+
+    @property
+    def scene(self) -> MapScene | None:
+        """What is shown; None before the first chunk."""
+        return self._scene
+
+    @property
+    def clients(self) -> list[ClientHandle]:
+        """Everybody who looks at the page."""
+        return list(self._server.get_clients().values())
+
+    @property
+    def state(self) -> MapState | None:
+        """Where everything is shown now; None before the first chunk."""
+        with self._lock:
+            if self._optimised is None or not self._shows_before:
+                return self._optimised
+            return self._optimised.before_optimisation()
+
+    # What the panel asks for ----------------------------------------------------------------------
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame."""
+        self._playback.seek(frame, time.monotonic())
+
+    def play_or_pause(self) -> None:
+        """Begin to play, or stop it."""
+        if self._playback.is_playing:
+            self._playback.pause(time.monotonic())
+        else:
+            self._playback.play(time.monotonic())
+
+    def set_fps(self, fps: float) -> None:
+        """Play so many frames a second."""
+        self._playback.set_fps(fps, time.monotonic())
+
+    def begin_or_end_flight(self) -> None:
+        """Move the users' cameras along with the current frame, or no longer."""
+        if self._scene is not None and (state := self.state) is not None:
+            self._scene.is_flying = self._panel.flies
+            self._scene.show_frusta(state)
+        self._looks_again = True
+
+    def look_from_start(self) -> None:
+        """Move the users' cameras behind the first frame."""
+        if (state := self.state) is not None:
+            self._move_users(starting_view(state.world_from_cam, self._depth, self._up))
+
+    def look_from_above(self) -> None:
+        """Move the users' cameras above the path."""
+        if (state := self.state) is not None:
+            self._move_users(view_from_above(state.centres, self._depth, self._up))
+
+    def choose_points(self, options: CloudOptions) -> None:
+        """Show points by these options."""
+        with self._lock:
+            self._options = options
+            self._ask_for_points()
+
+    def set_point_size(self, size: float) -> None:
+        """Draw points so large, over the side of their voxels."""
+        if self._scene is not None:
+            self._scene.point_size = size
+            self._scene.resize_points()
+
+    def set_frusta(self, *, shown: bool, size: float, every: int) -> None:
+        """Show these frusta."""
+        if self._scene is not None and (state := self.state) is not None:
+            self._scene.shows_frusta, self._scene.frustum_size, self._scene.every = shown, size, every
+            self._scene.show_frusta(state)
+            self._looks_again = True
+
+    def set_colouring(self, colouring: Colouring) -> None:
+        """Colour path and frusta."""
+        if self._scene is not None and (state := self.state) is not None:
+            self._scene.colouring = colouring
+            self._scene.show_path(state)
+            self._scene.show_frusta(state)
+
+    def set_lines(self, *, path: bool, loops: bool) -> None:
+        """Show path and loops, or hide them."""
+        if self._scene is not None:
+            self._scene.shows_path, self._scene.shows_loops = path, loops
+            self._scene.set_line_visibility()
+
+    def set_before(self, before: bool) -> None:
+        """Show the map as it was before it was optimised, or as it is."""
+        self._shows_before = before
+        self._move_scene()
+
+    # Points ---------------------------------------------------------------------------------------
+
+    def _work_at_points(self) -> None:
+        if self._growing is None:
+            self._adopt(first_state_of(self._run))
+            self._build_points()
+            self._adopt(replayed_state(self._root))
+            self._panel.allow_before()
+        while not self._closed.is_set():
+            if self._growing is not None:
+                self._follow(self._growing)
+            if self._is_due:
+                self._build_points()
+            self._work.wait(POLL_S)
+            self._work.clear()
+
+    def _follow(self, growing: GrowingMap) -> None:
+        state = growing.update()
+        if state is None:
+            return
+        self._adopt(state)
+        self._panel.allow_before()
+        if not growing.is_finished:
+            self._extend_points(state)
+        if growing.is_finished:
+            self._panel.notify("The run has finished", f"{len(state)} frames", colour="green")
+            self._growing = None
+            self._ask_for_points()
+
+    def _ask_for_points(self) -> None:
+        self._is_due = True
+        self._work.set()
+
+    def _extend_points(self, state: MapState) -> None:
+        """Show what has come; all anew, more coarsely, only if the budget does not hold it."""
+        assert self._scene is not None
+        assert self._builder is not None
+        keyframes = growing_keyframes(len(state))
+        if not self._builder.extend(state, keyframes, self._options):
+            self._ask_for_points()
+        self._suggest_frusta(len(keyframes))
+        self._scene.show_frusta(state)
+        self._say_points()
+
+    def _suggest_frusta(self, keyframes: int) -> None:
+        assert self._scene is not None
+        self._scene.every = self._panel.suggest_every(-(-keyframes // FRUSTA_AT_FIRST))
+
+    def _build_points(self) -> None:
+        """Show the points that are asked for at this moment; a newer wish ends the work."""
+        self._is_due = False
+        with self._lock:
+            state, options = self._optimised, self._options
+        assert state is not None
+        assert self._scene is not None
+        assert self._builder is not None
+        is_growing = self._growing is not None
+        keyframes = growing_keyframes(len(state)) if is_growing else choose_keyframes(state.centres).tolist()
+        began = time.monotonic()
+        self._suggest_frusta(len(keyframes))
+        for _ in self._builder.build(
+            state, keyframes, options, lambda: self._is_due or self._closed.is_set()
+        ):
+            self._scene.show_frusta(state)
+            self._say_points()
+        self._move_scene()
+        self._say_points()
+        logger.info("%d points after %.1f s", self._scene.points, time.monotonic() - began)
+
+    def _say_points(self) -> None:
+        assert self._scene is not None
+        points, keyframes = self._scene.points, len(self._scene.keyframes)
+        is_growing = " · the run goes on" if self._growing is not None else ""
+        self._panel.show_status(f"{points:,} points of {keyframes} keyframes{is_growing}")
+
+    # The map --------------------------------------------------------------------------------------
+
+    def _adopt(self, state: MapState) -> None:
+        """Show the cameras of a state; points that are there move with them."""
+        with self._lock:
+            self._optimised = state
+        if self._scene is None:
+            self._begin(state)
+        self._playback.frames = len(state)
+        self._panel.set_frames(len(state))
+        self._panel.show_info(describe_run(self._run.manifest, state, is_metric=self._is_metric()))
+        self._move_scene()
+        self._looks_again = True
+
+    def _is_metric(self) -> bool:
+        if self._growing is not None:
+            return self._growing.is_metric
+        by_hand = self._run.alignment is not None and self._run.alignment.is_metric
+        return by_hand or bool(self._run.manifest.get("is_metric"))
+
+    def _begin(self, state: MapState) -> None:
+        """Make the scene, now that its size and its upright direction are known."""
+        keyframes = choose_keyframes(state.centres).tolist()
+        self._depth = typical_depth(self._run, state, keyframes)
+        self._up = up_of(self._run, state)
+        self._server.scene.set_up_direction(self._up)
+        self._scene = MapScene(self._server, self._depth, self.seek)
+        self._builder = CloudBuilder(self._run, self._scene, self._run.manifest["config"]["edge_angle"])
+        view = starting_view(state.world_from_cam, self._depth, self._up)
+        camera = self._server.initial_camera
+        camera.position, camera.look_at, camera.up = view.position, view.look_at, view.up
+        extent = float(np.linalg.norm(np.ptp(state.centres, axis=0))) + self._depth
+        camera.near, camera.far = 0.01 * self._depth, 1000 * extent
+        for client in self.clients:
+            self._welcome(client)
+        self._move_users(view)
+
+    def _move_scene(self) -> None:
+        """Put everything where the state that is shown has it."""
+        state, scene = self.state, self._scene
+        if state is None or scene is None:
+            return
+        scene.move(state)
+        scene.show_path(state)
+        scene.show_loops(state, accepted_loops(self._run))
+        scene.show_frusta(state)
+        self._looks_again = True
+
+    # Timeline -------------------------------------------------------------------------------------
+
+    def _work_at_timeline(self) -> None:
+        was_playing = False
+        while not self._closed.wait(_TICK_S):
+            state, scene = self.state, self._scene
+            if state is None or scene is None:
+                continue
+            frame = self._playback.frame_at(time.monotonic())
+            if self._playback.is_playing != was_playing:
+                was_playing = self._playback.is_playing
+                self._panel.show_playing(was_playing)
+            if frame == self._shown_frame and not self._looks_again:
+                continue
+            self._looks_again, self._shown_frame = False, frame
+            try:
+                self._show_frame(frame, state, scene)
+            except RunCorruptError as error:  # one frame that cannot be read: the others can
+                self._panel.notify(f"Frame {frame} cannot be shown", str(error))
+
+    def _show_frame(self, frame: int, state: MapState, scene: MapScene) -> None:
+        if self._panel.flies:
+            self._move_users(flying_view(state.world_from_cam, frame, self._depth))
+        scene.show_current(frame, state, self._frames.camera(frame))
+        reader = self._frames
+        self._panel.show_frame(frame, reader.image(frame), reader.depth(frame), reader.confidence(frame))
+
+    # Users ----------------------------------------------------------------------------------------
+
+    def _welcome(self, client: ClientHandle) -> None:
+        client.camera.near, client.camera.far = (
+            self._server.initial_camera.near,
+            self._server.initial_camera.far,
+        )
+
+    def _move_users(self, view: View) -> None:
+        for client in self.clients:
+            with client.atomic():
+                client.camera.up_direction = view.up
+                client.camera.position = view.position
+                client.camera.look_at = view.look_at
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Work in a thread; what goes wrong is said in the page and on the terminal."""
+        try:
+            work()
+        except Da3StreamError as error:
+            logger.error("%s", error)
+            self._panel.show_status(f"**Stopped:** {escaped(str(error))}")
+        except Exception as error:
+            logger.exception("the viewer cannot go on")
+            self._panel.show_status(f"**Stopped:** {type(error).__name__}: {error}")
+
+
+def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Viewer:
+    """Show a run at an address; it is checked before anything listens there.
+
+    Raises:
+        MissingDependencyError: viser is not there.
+        ConfigError: the address cannot be used.
+        StoreError: the run cannot be shown; see `Viewer`.
+    """
+    check_installed()
+    open_to_view(root, follow=follow)
+    viewer = Viewer(start_server(host, port), root, follow=follow)
+    viewer.start()
+    return viewer

@@ -1,0 +1,126 @@
+"""What the page gets of a run: budgets, and that every node puts its points where the writers put them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from plyfile import PlyData
+from scipy.spatial import cKDTree
+
+from da3stream.geometry.rigid3 import rotation_from_quaternion_wxyz
+from da3stream.store import FollowedRun
+from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
+from da3stream.viewing.keyframe_points import keyframe_points
+from da3stream.viewing.map_state import MapState
+from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.scene import MapScene
+
+ALL = CloudOptions(budget=1_000_000, confidence_percentile=0)
+
+
+@pytest.fixture(scope="module")
+def state(viewed: Any) -> MapState:
+    return replayed_state(viewed)
+
+
+@pytest.fixture
+def scene(server: Any) -> MapScene:
+    return MapScene(server, 5.0, lambda frame: None)
+
+
+def build(run: FollowedRun, scene: MapScene, state: MapState, options: CloudOptions) -> CloudBuilder:
+    builder = CloudBuilder(run, scene, 5.0)
+    for _ in builder.build(state, range(len(state)), options):
+        pass
+    return builder
+
+
+def shown_in_world(scene: MapScene, frame: int) -> np.ndarray:
+    """(K, 3) points of a keyframe, placed as a browser places them: by scale, orientation and position."""
+    node = scene._nodes[frame]
+    rotation = rotation_from_quaternion_wxyz(np.array(node.frame.wxyz))
+    clouds = [
+        float(handle.scale) * handle.points.astype(np.float64)  # type: ignore[arg-type]
+        for handle in node.clouds
+        if handle is not None
+    ]
+    return np.concatenate(clouds) @ rotation.T + np.array(node.frame.position)
+
+
+def writers_cloud(run: FollowedRun) -> np.ndarray:
+    vertices = PlyData.read(str(run.root / "pcd" / "combined_pcd.ply"))["vertex"]
+    return np.column_stack([vertices["x"], vertices["y"], vertices["z"]]).astype(np.float64)
+
+
+def test_nodes_put_points_where_the_cloud_of_the_run_has_them(
+    run: FollowedRun, scene: MapScene, state: MapState
+) -> None:
+    """combined_pcd.ply was written by other code, from whole chunks, and is read by another program."""
+    build(run, scene, state, ALL)
+    tree = cKDTree(writers_cloud(run))
+    for frame in (0, 33, 69):
+        points = shown_in_world(scene, frame)
+        depth = np.linalg.norm(points - state.centres[frame], axis=1)
+        apart, _ = tree.query(points)
+        assert len(points) > 20
+        assert (apart < 2e-3 * depth).mean() > 0.98  # float16 keeps 11 bits
+
+
+def test_the_state_before_moves_nodes_and_sends_no_point_again(
+    run: FollowedRun, scene: MapScene, state: MapState
+) -> None:
+    build(run, scene, state, ALL)
+    handles = [handle for node in scene._nodes.values() for handle in node.clouds]
+    now = shown_in_world(scene, 69)
+    before = state.before_optimisation()
+    scene.move(before)
+    assert [handle for node in scene._nodes.values() for handle in node.clouds] == handles
+    points = keyframe_points(run, 69, confidence_percentile=0, edge_angle_deg=5.0)
+    expected = points.in_world(before.world_from_cam[69], float(before.depth_scale[69]))
+    apart, _ = cKDTree(expected).query(shown_in_world(scene, 69))
+    assert apart.max() < 1e-2
+    assert np.abs(shown_in_world(scene, 69) - now).max() > 1e-2
+    scene.move(state)
+    np.testing.assert_allclose(shown_in_world(scene, 69), now, atol=1e-6)
+
+
+@pytest.mark.parametrize("budget", [300, 2000])
+def test_a_budget_is_kept_and_used(run: FollowedRun, scene: MapScene, state: MapState, budget: int) -> None:
+    build(run, scene, state, CloudOptions(budget=budget, confidence_percentile=0))
+    assert 0.4 * budget < scene.points <= budget
+    assert scene.points == sum(
+        len(shown_in_world(scene, frame)) for frame in scene.keyframes if scene.points_of(frame)
+    )
+
+
+def test_less_confidence_means_more_points(run: FollowedRun, scene: MapScene, state: MapState) -> None:
+    build(run, scene, state, CloudOptions(budget=1_000_000, confidence_percentile=90))
+    few = scene.points
+    build(run, scene, state, ALL)
+    assert scene.points > 3 * few
+
+
+def test_a_newer_wish_ends_the_work(run: FollowedRun, scene: MapScene, state: MapState) -> None:
+    asked = iter([False] * 5 + [True] * 100)
+    for _ in CloudBuilder(run, scene, 5.0).build(state, range(70), ALL, lambda: next(asked)):
+        pass
+    assert len(scene.keyframes) == 5
+
+
+def test_new_keyframes_join_those_that_are_there(run: FollowedRun, scene: MapScene, state: MapState) -> None:
+    builder = CloudBuilder(run, scene, 5.0)
+    assert not builder.extend(state, [0], ALL)
+    for _ in builder.build(state, [0, 20], ALL):
+        pass
+    old = scene._nodes[20]
+    assert builder.extend(state, [20, 40], ALL)
+    assert scene.keyframes == [20, 40]
+    assert scene._nodes[20] is old
+    assert not builder.extend(state, [20, 40, 60], CloudOptions(budget=scene.points, confidence_percentile=0))
+
+
+def test_the_typical_depth_is_that_of_the_maps(run: FollowedRun, state: MapState) -> None:
+    depths = np.concatenate([(run.maps_of(f).depth * state.depth_scale[f]).ravel() for f in range(0, 70, 3)])
+    assert typical_depth(run, state, range(70)) == pytest.approx(np.median(depths[depths > 0]), rel=0.5)
