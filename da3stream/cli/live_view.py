@@ -22,9 +22,9 @@ class _Child:
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, _progress: Progress) -> None:
-        """The run says something, so it has its directory: an older one there, if any, is gone."""
-        if self._process is None:
+    def __call__(self, progress: Progress) -> None:
+        """Begin with the first chunk: by then an older run in the directory, if there was one, is gone."""
+        if self._process is None and progress.stage != "start":
             command = [sys.executable, "-m", "da3stream", "view", str(self._output), "--follow"]
             self._process = subprocess.Popen(
                 [*command, "--while-stdin", "--port", "0"],

@@ -6,7 +6,7 @@ import html
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -60,7 +60,7 @@ def _listed(root: Path, folder: Path) -> ListedRun | None:
         is_finished=manifest["status"] == "finished",
         frames=manifest.get("frames"),
         is_viewable=manifest["config"].get("keep") != "none",
-        written=datetime.fromtimestamp((root / MANIFEST).stat().st_mtime, UTC),
+        written=datetime.fromtimestamp((root / MANIFEST).stat().st_mtime, timezone.utc),
         disk_bytes=sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
     )
 

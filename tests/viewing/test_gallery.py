@@ -29,6 +29,7 @@ class FakeViewer:
 def folder(viewed: Path, tmp_path: Path) -> Path:
     """Two runs, one of them deeper, with a name that HTML could stumble over, and other folders."""
     shutil.copytree(viewed, tmp_path / "a <b>&c")
+    (tmp_path / "a <b>&c" / "report.html").unlink()
     shutil.copytree(viewed, tmp_path / "demo" / "run")
     (tmp_path / "demo" / "run" / "report.html").write_text("<p>the report</p>")
     (tmp_path / "photos").mkdir()
