@@ -439,8 +439,8 @@ def test_a_long_map_is_not_placed_anew_for_every_edge(
     """As if it were long: a tenth of the edges is more than most chunks add."""
     optimise, edges = PlacedMap.optimise, []
 
-    def counted(placed: PlacedMap) -> None:
-        optimise(placed)
+    def counted(placed: PlacedMap, *arguments: Any) -> None:
+        optimise(placed, *arguments)
         assert placed.report is not None
         edges.append(len(placed.report.weights))
 
@@ -474,8 +474,8 @@ def test_a_loop_corrects_the_map_at_once_if_it_shows_that_the_map_is_off(
     """Nothing else is worth an optimisation here."""
     optimise, chunks = PlacedMap.optimise, []
 
-    def counted(placed: PlacedMap) -> None:
-        optimise(placed)
+    def counted(placed: PlacedMap, *arguments: Any) -> None:
+        optimise(placed, *arguments)
         chunks.append(len(placed))
 
     monkeypatch.setattr(PlacedMap, "optimise", counted)
