@@ -22,6 +22,7 @@ from da3stream.scene import (
     LoopClosure,
     PlacedCameras,
     PoseGraph,
+    PoseUncertainty,
     Prediction,
     Submap,
     SubmapCameras,
@@ -52,6 +53,7 @@ SAMPLES: dict[str, Any] = {
     "Frame": Frame(index=0, source_index=0, timestamp_s=0.0, image=np.zeros((4, 6, 3), dtype=np.uint8)),
     "KnownCameras": KnownCameras(intrinsics=CAMERAS, cam_from_world=POSES[:, :3]),
     "PoseGraph": PoseGraph(nodes=1, edges=()),
+    "PoseUncertainty": PoseUncertainty(turn_rad=0.01, shift_over_depth=0.01, log_scale=0.01),
     "SubmapEdge": SubmapEdge(a=0, b=1, a_from_b=Sim3.identity(), information=np.eye(7)),
     "Prediction": Prediction(
         depth=MAPS, confidence=MAPS, cam_from_submap=POSES[:, :3], intrinsics=CAMERAS, is_metric=False
