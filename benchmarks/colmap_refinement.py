@@ -5,8 +5,9 @@
 A walk around the demo's courtyard that comes back to where it began is rendered. Its poses come from
 simulated submaps that bend like those of networks, and from the map optimised over them, loop included; so
 does their uncertainty. The focal length is 2 % off. The COLMAP worker then makes the folder once for each of
-`--workers`, in this order, in a process of its own; ATE and times are of the first; `same_bytes` tells
-whether all have written the same files.
+`--workers`, in this order, in a process of its own; `same_bytes` tells whether all have written the same
+files. `all_at_once` is once more with the matches of the first and a window of all images, which has no
+bounds; that is what the windows are held against.
 """
 
 from __future__ import annotations
@@ -96,14 +97,18 @@ def job_of(capture: DemoCapture, seed: int, level: float) -> ColmapJob:
     )
 
 
-def made(folder: Path, job: ColmapJob) -> dict[str, Any]:
+def made(folder: Path, images: Path, job: ColmapJob, window: int) -> dict[str, Any]:
     """Have the folder made in a process of its own: figures, seconds and peak memory."""
+    folder.mkdir()
+    (folder / "images").symlink_to(images)
     scratch = folder.parent / "job"
     scratch.mkdir()
     save_job(scratch, job)
     began = time.perf_counter()
     measured = subprocess.run(
-        [sys.executable, __file__, "--child", str(folder), str(scratch)], check=True, stdout=subprocess.PIPE
+        [sys.executable, __file__, "--child", str(folder), str(scratch), "--window", str(window)],
+        check=True,
+        stdout=subprocess.PIPE,
     )
     seconds = time.perf_counter() - began
     for path in sorted(scratch.rglob("*"), reverse=True):
@@ -112,13 +117,15 @@ def made(folder: Path, job: ColmapJob) -> dict[str, Any]:
     return {**json.loads(measured.stdout), "workers": job.workers, "seconds": round(seconds, 2)}
 
 
-def child(folder: Path, scratch: Path) -> None:
+def child(folder: Path, scratch: Path, window: int) -> None:
     """The worker's work, with the time of each stage and the peak of memory."""
     from resource import RUSAGE_SELF, getrusage
 
+    from da3stream.writers.colmap import refinement
     from da3stream.writers.colmap.job import load_job
     from da3stream.writers.colmap.worker import work
 
+    refinement.WINDOW = window
     began, times = time.perf_counter(), {}
 
     def note(line: str) -> None:
@@ -154,7 +161,7 @@ def digest(folder: Path) -> str:
 
 
 def measure(
-    frames: int, size: tuple[int, int], workers: list[int], level: float, scratch: Path
+    frames: int, size: tuple[int, int], workers: list[int], level: float, window: int, scratch: Path
 ) -> dict[str, Any]:
     """All figures."""
     capture = demo_capture(frames=frames, size=size)
@@ -167,19 +174,28 @@ def measure(
     runs, digests = [], []
     for number, count in enumerate(workers):
         folder = scratch / f"colmap{number}"
-        folder.mkdir()
-        (folder / "images").symlink_to(images)
-        runs.append(made(folder, replace(job, workers=count)))
+        runs.append(made(folder, images, replace(job, workers=count), window))
         digests.append(digest(folder))
+    known = replace(job, earlier=str(scratch / "colmap0"), earlier_settings=runs[0]["features"])
+    all_at_once = made(scratch / "all", images, known, frames)
+    focal = runs[0]["refinement"]["focal_length_px"]
+    true = capture.camera.fx
     return {
         "ate_m": {
             "before": ate_m(poses, capture.world_from_cam),
             "after": ate_m(poses_of(scratch / "colmap0"), capture.world_from_cam),
+            "all_at_once": ate_m(poses_of(scratch / "all"), capture.world_from_cam),
         },
-        "true_focal_length_px": capture.camera.fx,
+        "focal_error": {
+            "before": focal["before"] / true - 1,
+            "after": focal["after"] / true - 1,
+            "all_at_once": all_at_once["refinement"]["focal_length_px"]["after"] / true - 1,
+        },
+        "true_focal_length_px": true,
         "uncertainties": uncertainty_figures(list(job.uncertainties.values())),
         "same_bytes": len(set(digests)) == 1,
         "runs": runs,
+        "all_at_once": all_at_once,
     }
 
 
@@ -199,14 +215,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(480, 270), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--level", type=float, default=1.0, help="errors over those of networks")
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--window", type=int, default=300, help="images that are adjusted at once")
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(*arguments.child)
+        child(*arguments.child, arguments.window)
         return
     with TemporaryDirectory() as scratch:
         result = measure(
-            arguments.frames, tuple(arguments.size), arguments.workers, arguments.level, Path(scratch)
+            arguments.frames,
+            tuple(arguments.size),
+            arguments.workers,
+            arguments.level,
+            arguments.window,
+            Path(scratch),
         )
     given = {name: value for name, value in vars(arguments).items() if name != "child"}
     print(json.dumps({"environment": describe_environment(given), **result}, indent=2))

@@ -136,6 +136,8 @@ def write_outputs(
         loops=tuple(run.loops.values()),
         loops_used=placed.loops_used(),
         pose_uncertainties=placed.pose_uncertainties(),
+        earlier=run.manifest.get("outputs", {}),
+        written=run.written,
         say=lambda line: progress(Progress(stage="outputs", message=line)),
         lens=lens_of(config),
     )

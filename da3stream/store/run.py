@@ -452,6 +452,11 @@ class Run(StoredPlaces):
         self._announce(path)
         return self.files.folder(path)
 
+    def written(self, path: str) -> Path | None:
+        """Where an output of a finished run lies; None if it is lost, damaged or edited."""
+        crc32, place = self.manifest.get("checksums", {}).get(path), self.files.path(path)
+        return place if crc32 is not None and checksum_of(place) == crc32 else None
+
     def write_manifest(self, **changes: Any) -> None:
         """Change entries of run.json, durably. That of a finished run has the checksums of its outputs."""
         self.manifest = {**self.manifest, **changes}

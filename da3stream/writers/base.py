@@ -80,6 +80,10 @@ class WriterContext:
     """Chunk of each accepted loop -> whether the optimisation kept it (did not weight it down to nothing)."""
     pose_uncertainties: Mapping[int, PoseUncertainty] = field(default_factory=dict)
     """Chunk -> how well its cameras are known; empty where poses were known beforehand."""
+    earlier: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Format -> `Writer.report` of when it was written before."""
+    written: Callable[[str], Path | None] = lambda path: None
+    """Where an output lies that was written before; None if it is not there, or has changed since."""
     say: Callable[[str], None] = lambda line: None
     """Is told how far a writer is that takes long."""
 

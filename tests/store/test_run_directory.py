@@ -284,12 +284,17 @@ def test_changed_outputs_are_named(opened: Opener, root: Path) -> None:
     folder.commit()
     run.end_stream(0, ())
     finish(run)
-    assert opened(resume=True).changed_outputs == []
+    again = opened(resume=True)
+    assert again.changed_outputs == []
+    assert again.written("colmap") == root / "colmap"
+    assert again.written("never.txt") is None
     (root / "colmap" / "points3D.bin").write_bytes(b"2")
     (root / "pcd" / "cloud.ply").unlink()
     again = opened(resume=True)
     assert again.is_finished
     assert again.changed_outputs == ["colmap", "pcd/cloud.ply"]
+    assert again.written("colmap") is None
+    assert again.written("pcd/cloud.ply") is None
 
 
 def test_going_back_to_before_a_chunk(opened: Opener, root: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import da3stream
 from da3stream.evaluation import evaluate, load_trajectory
+from da3stream.pipeline import align, export
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
@@ -38,3 +39,23 @@ def test_the_model_bundle_adjusts(shared: Path, tmp_path: Path, images: str, tru
     true = load_trajectory(shared / "data" / truth)
     before, after = evaluate(load_trajectory(sparse), true), evaluate(load_trajectory(adjusted), true)
     assert after.ate.rmse <= 1.02 * before.ate.rmse
+
+
+def test_align_writes_what_matching_anew_writes(shared: Path, tmp_path: Path) -> None:
+    config = da3stream.load_config(
+        overrides={"model": "classical", "max_frames": 12, "export": "colmap", "loop": False, "coarse": 0}
+    )
+    da3stream.reconstruct(str(shared / "data" / "fox" / "images"), tmp_path / "run", config=config)
+    colmap = tmp_path / "run" / "colmap"
+    before = contents(colmap)
+    align(tmp_path / "run", up="gravity", scale=3.0)
+    aligned = contents(colmap)
+    assert aligned["sparse/0/images.bin"] != before["sparse/0/images.bin"]
+    with (colmap / "database.db").open("ab") as stream:
+        stream.write(b"edited")
+    export(tmp_path / "run", ("colmap",))
+    assert contents(colmap) == aligned
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

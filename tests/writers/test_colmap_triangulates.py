@@ -234,7 +234,7 @@ def test_refinement_brings_wrong_poses_nearer_to_the_truth(make_context, outputs
 
     wrong = triangulated(model)
     error = ate(wrong)
-    refined, report = refinement.refine(wrong, leeway(depth=6.0), triangulated)
+    refined, report = refinement.refine(wrong, leeway(depth=6.0, sigma=1e-2), triangulated)
     assert report["kept"], report
     assert ate(refined) < 0.5 * error
     assert np.abs(centres(refined) - centres(wrong)).max() < 0.12, "it must stay where it was"

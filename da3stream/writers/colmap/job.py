@@ -45,6 +45,10 @@ class ColmapJob:
     """Adjust poses, points and cameras."""
     workers: int
     """Threads that find and match features."""
+    earlier: str | None = None
+    """A folder colmap/ that was written before, and is as it was written."""
+    earlier_settings: str | None = None
+    """`matching.settings` of that time."""
 
 
 def save_job(path: Path, job: ColmapJob) -> None:
@@ -85,4 +89,4 @@ def load_job(path: Path) -> ColmapJob:
     )
 
 
-_PLAIN = ("camera_model", "file_format", "dense", "refine", "workers")
+_PLAIN = ("camera_model", "file_format", "dense", "refine", "workers", "earlier", "earlier_settings")

@@ -6,7 +6,7 @@ Imported by the worker process only.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from da3stream.errors import UnreadableImageError
-from da3stream.features import Features, detect_features, match_features
+from da3stream.features import CONTRAST_THRESHOLD, RATIO, Features, detect_features, match_features
 from da3stream.geometry.epipolar import (
     essential_matrix,
     fundamental_matrix,
@@ -26,6 +26,7 @@ from da3stream.geometry.epipolar import (
     second_from_first,
     squared_sampson_error,
 )
+from da3stream.writers.colmap.earlier import EarlierFolder
 
 MAX_FEATURES = 2048
 MAX_SIDE = 1280
@@ -78,6 +79,14 @@ class FeatureStore:
         )
 
 
+def settings() -> str:
+    """What features and matches of an image depend on beside its bytes."""
+    return (
+        f"SIFT {MAX_FEATURES} at {MAX_SIDE} px, contrast {CONTRAST_THRESHOLD}, ratio {RATIO}, "
+        f"OpenCV {cv2.__version__}"
+    )
+
+
 def image_features(path: Path) -> Features:
     """At most about `MAX_FEATURES` SIFT features of an image file.
 
@@ -118,10 +127,11 @@ class View:
 
 def match_images(
     database: Any,
-    paths: Sequence[Path],
+    paths: Mapping[str, Path],
     views: Sequence[View],
     pairs: Iterable[tuple[int, int]],
     *,
+    earlier: EarlierFolder | None,
     workers: int,
     say: Callable[[int], None],
 ) -> int:
@@ -132,27 +142,30 @@ def match_images(
 
     Args:
         database: a `pycolmap.Database` that knows the images.
-        paths: image i has the id i + 1.
+        paths: name -> file; image i of them has the id i + 1.
         views: of each image.
         pairs: numbers of images from 0.
+        earlier: a folder whose features and matches were made with the same `settings`; those of images that
+            are still the same are taken from there. What is written is the same without it.
         workers: threads.
         say: is told how many images are done.
 
     Raises:
         UnreadableImageError: an image cannot be decoded.
     """
-    store, matched = FeatureStore(database), 0
+    store, source, matched = FeatureStore(database), _Source(paths, earlier), 0
     partners: dict[int, list[int]] = {}
     for first, second in sorted(pairs):
         partners.setdefault(second, []).append(first)
     with ThreadPoolExecutor(workers) as pool:
-        found = _in_order(pool, image_features, ((path,) for path in paths), ahead=_AHEAD)
+        found = _in_order(pool, source.features, ((number,) for number in range(len(paths))), ahead=_AHEAD)
         waiting: deque[tuple[int, int, Future[_PairMatches]]] = deque()
         for number, features in enumerate(found):
             store.put(number + 1, features)
             for first in partners.get(number, []):
-                task = pool.submit(_match, store.of(first + 1), features, views[first], views[number])
-                waiting.append((first, number, task))
+                pair = first, number
+                task = pool.submit(_match, source, pair, (store.of(first + 1), features), views)
+                waiting.append((*pair, task))
             while waiting and (waiting[0][1] <= number - _BEHIND or number + 1 == len(paths)):
                 first, second, task = waiting.popleft()
                 matched += _write(database, views, first, second, task.result())
@@ -183,14 +196,38 @@ class _PairMatches:
     """(M,) which of them fit the poses."""
 
 
-def _match(first: Features, second: Features, first_view: View, second_view: View) -> _PairMatches:
-    rows = match_features(first, second)
-    kept = verified(
-        first.points[rows[:, 0]].astype(np.float64),
-        second.points[rows[:, 1]].astype(np.float64),
-        first_view,
-        second_view,
-    )
+class _Source:
+    """Features and matches, new ones or those of an earlier folder. For use in several threads."""
+
+    def __init__(self, paths: Mapping[str, Path], earlier: EarlierFolder | None) -> None:
+        self._names, self._paths, self._earlier = list(paths), list(paths.values()), earlier
+        self._are_known = np.zeros(len(paths), dtype=bool)
+
+    def features(self, number: int) -> Features:
+        """Of an image."""
+        name, path = self._names[number], self._paths[number]
+        if self._earlier is not None and self._earlier.has(name, path):
+            features = self._earlier.features(name)
+            if features is not None:
+                self._are_known[number] = True
+                return features
+        return image_features(path)
+
+    def matches(self, first: int, second: int, features: tuple[Features, Features]) -> NDArray[np.int32]:
+        """(M, 2) rows of the features of two images."""
+        if self._earlier is not None and self._are_known[first] and self._are_known[second]:
+            rows = self._earlier.matches(self._names[first], self._names[second])
+            if rows is not None:
+                return rows
+        return match_features(*features)
+
+
+def _match(
+    source: _Source, pair: tuple[int, int], features: tuple[Features, Features], views: Sequence[View]
+) -> _PairMatches:
+    rows = source.matches(*pair, features)
+    first_px, second_px = (each.points[rows[:, side]].astype(float) for side, each in enumerate(features))
+    kept = verified(first_px, second_px, views[pair[0]], views[pair[1]])
     return _PairMatches(rows=rows, kept=kept)
 
 

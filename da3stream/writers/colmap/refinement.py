@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from da3stream.geometry.rigid3 import invert, to_4x4
 from da3stream.geometry.sim3 import Sim3
 from da3stream.writers.colmap.leeway import Leeway, Movement, similarity
+from da3stream.writers.colmap.skeleton import evenly, followed, thinned
 
 WINDOW = 300
 """Images that are adjusted at once; windows overlap by half."""
-STRETCHES = 3
-"""The cameras of a long capture are adjusted to so many stretches of it."""
 MAX_ITERATIONS = 50
 
 
@@ -25,7 +24,8 @@ def refine(model: Any, leeway: Leeway, triangulate: Callable[[Any], Any]) -> tup
     """The adjusted model, or the given one if the adjusted one is no better, and what happened.
 
     Poses that are a few pixels off lose half of the matches in their first triangulation. So the points are
-    triangulated again from the adjusted poses, and all is adjusted once more.
+    triangulated again from the adjusted poses, and all is adjusted once more. Of a long capture these two
+    rounds adjust the shared camera and a part of the images; all of them are then adjusted window by window.
 
     It is kept if its mean reprojection error is smaller and no stretch of the path is bent by more than its
     leeway. The whole is moved, turned and scaled to fit the old cameras.
@@ -36,12 +36,15 @@ def refine(model: Any, leeway: Leeway, triangulate: Callable[[Any], Any]) -> tup
         triangulate: replaces the points of a model by those that its poses and the matches give.
     """
     adjusted = pycolmap.Reconstruction(model)
-    ids = sorted(adjusted.images)
+    ids = _ids(adjusted)
     before = _poses(model, ids)
     if len(model.points3D):
-        _adjust(adjusted, ids)
+        _adjust(adjusted)
         adjusted = triangulate(adjusted)
-        _adjust(adjusted, ids)
+        _adjust(adjusted)
+        if len(ids) > WINDOW and len(model.cameras) == 1:
+            adjusted = triangulate(adjusted)
+            _adjust_windows(adjusted, cameras_are_free=False)
         adjusted.transform(_native(similarity(_poses(adjusted, ids), before)))
         adjusted.update_point_3d_errors()
     report = _compared(model, adjusted, leeway.worst(before, _poses(adjusted, ids)))
@@ -85,34 +88,67 @@ def _objection(report: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _adjust(model: Any, ids: Sequence[int]) -> None:
-    """Adjust in place: all at once, or first the cameras and then window by window.
+def _adjust(model: Any) -> None:
+    """Adjust in place: all at once, or a thinned model that the others follow, or window by window if every
+    image has a camera of its own."""
+    if model.num_reg_images() <= WINDOW:
+        _solve(model, _ids(model), cameras_are_free=True)
+    elif len(model.cameras) == 1:
+        _adjust_thinned(model)
+    else:
+        _adjust_windows(model, cameras_are_free=True)
+
+
+def _adjust_thinned(model: Any) -> None:
+    """Adjust the camera and the poses of as many images as a window holds, evenly over the path.
+
+    The others follow. The points stay where they were: they are to be triangulated again. Of paths that are
+    too long for that, the camera is adjusted to the middle, and the poses in windows.
+    """
+    ids = _ids(model)
+    chosen = evenly(ids, WINDOW)
+    sparse = thinned(model, chosen)
+    if len(chosen) <= WINDOW:
+        _solve(sparse, chosen, cameras_are_free=True)
+    else:
+        start = (len(chosen) - WINDOW) // 2
+        middle = thinned(sparse, chosen[start : start + WINDOW])
+        _solve(middle, _ids(middle), cameras_are_free=True)
+        _take_cameras(sparse, middle)
+        _adjust_windows(sparse, cameras_are_free=False)
+    _take_cameras(model, sparse)
+    rows = np.searchsorted(ids, chosen)
+    poses = followed(_poses(model, ids), rows, _poses(sparse, chosen))
+    for image_id, cam_from_world in zip(ids, invert(poses), strict=True):
+        frame = model.frames[model.images[image_id].frame_id]
+        frame.rig_from_world = pycolmap.Rigid3d(cam_from_world[:3])
+
+
+def _take_cameras(model: Any, other: Any) -> None:
+    for camera_id, camera in model.cameras.items():
+        camera.params = other.cameras[camera_id].params
+
+
+def _adjust_windows(model: Any, *, cameras_are_free: bool) -> None:
+    """Adjust in place window by window.
 
     What images outside of a window see of its points stays in the problem with fixed poses, so that every
     window keeps to its surroundings.
     """
-    if len(ids) <= WINDOW:
-        _solve(model, ids, cameras_are_free=True)
-        return
-    one_camera_for_all = len(model.cameras) == 1
-    if one_camera_for_all:
-        _solve(model, _stretches(ids), cameras_are_free=True)
+    ids = _ids(model)
     for start in range(0, len(ids) - WINDOW // 2, WINDOW // 2):
-        _solve(model, ids[start : start + WINDOW], cameras_are_free=not one_camera_for_all)
+        _solve(model, ids[start : start + WINDOW], cameras_are_free=cameras_are_free)
 
 
-def _stretches(ids: Sequence[int]) -> list[int]:
-    """Images at the beginning, in the middle and at the end, as many as a window holds."""
-    length = WINDOW // STRETCHES
-    starts = np.linspace(0, len(ids) - length, STRETCHES).astype(int)
-    return sorted({ids[row] for start in starts for row in range(start, start + length)})
+def _ids(model: Any) -> list[int]:
+    return sorted(model.reg_image_ids())
 
 
 def _solve(model: Any, ids: Sequence[int], *, cameras_are_free: bool) -> None:
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in ids:
         config.add_image(image_id)
-    if len(ids) == len(model.images):
+    if len(ids) == model.num_reg_images():
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     else:
         for point_id in _points_beyond(model, ids):
@@ -124,18 +160,17 @@ def _solve(model: Any, ids: Sequence[int], *, cameras_are_free: bool) -> None:
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
 
 
-def _points_beyond(model: Any, ids: Iterable[int]) -> list[int]:
+def _points_beyond(model: Any, ids: Sequence[int]) -> list[int]:
     """Points that images of a window see, and others too."""
     inside = set(ids)
+    seen = {
+        place.point3D_id for i in ids for place in model.images[i].points2D if place.has_point3D()
+    }  # not all points of the model: there are as many windows as there are images
     return [
         point_id
-        for point_id in sorted(model.points3D)
-        if 0 < _count_inside(model.points3D[point_id], inside) < model.points3D[point_id].track.length()
+        for point_id in sorted(seen)
+        if any(element.image_id not in inside for element in model.points3D[point_id].track.elements)
     ]
-
-
-def _count_inside(point: Any, ids: set[int]) -> int:
-    return sum(element.image_id in ids for element in point.track.elements)
 
 
 def _options() -> Any:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ import pycolmap
 from da3stream.child_process import take_signals_back
 from da3stream.errors import Da3StreamError
 from da3stream.geometry.rigid3 import invert
+from da3stream.writers.colmap.earlier import EarlierFolder
 from da3stream.writers.colmap.job import ColmapJob, load_job
 from da3stream.writers.colmap.leeway import Leeway
-from da3stream.writers.colmap.matching import View, follow_poses, match_images
+from da3stream.writers.colmap.matching import View, follow_poses, match_images, settings
 from da3stream.writers.colmap.model import (
     add_points,
     build_model,
@@ -80,7 +82,7 @@ def work(folder: Path, scratch: Path, job: ColmapJob, say: Any) -> dict[str, Any
         matched = _match(database, folder, job, say)
     say(f"colmap: {matched} pairs of images match; triangulating")
     model = triangulate(model, folder, scratch)
-    report = {"pairs": len(job.pairs), "pairs_matched": matched, **_figures(model)}
+    report = {"features": settings(), "pairs": len(job.pairs), "pairs_matched": matched, **_figures(model)}
     if job.refine:
         say("colmap: adjusting")
         leeway = Leeway.of(job.chunks, job.uncertainties, job.typical_depths)
@@ -105,8 +107,17 @@ def _match(database: Any, folder: Path, job: ColmapJob, say: Any) -> int:
             say(f"colmap: {done}/{len(job.images)} images matched")
 
     cv2.setNumThreads(1)  # the cores are taken by one image each
-    paths = [folder / "images" / image.name for image in job.images]
-    return match_images(database, paths, _views(job), job.pairs, workers=job.workers, say=tell)
+    paths = {image.name: folder / "images" / image.name for image in job.images}
+    with _earlier(job) as earlier:
+        return match_images(
+            database, paths, _views(job), job.pairs, earlier=earlier, workers=job.workers, say=tell
+        )
+
+
+def _earlier(job: ColmapJob) -> AbstractContextManager[EarlierFolder | None]:
+    if job.earlier is None or job.earlier_settings != settings():
+        return nullcontext()
+    return EarlierFolder(Path(job.earlier))
 
 
 def _views(job: ColmapJob) -> list[View]:

@@ -52,7 +52,8 @@ class ColmapWriter(Writer):
     our depth that do not lie in sparse/0/points3D.ply, from which some trainers of 3D Gaussians begin;
     but not beside a refined model, which has moved away from them.
 
-    Some hundred bytes a frame are held until `finish`.
+    Where the folder was written before and is unchanged, images that are still the same are not matched
+    again; it comes out as it would without. Some hundred bytes a frame are held until `finish`.
     """
 
     def __init__(self, context: WriterContext) -> None:
@@ -148,7 +149,14 @@ class ColmapWriter(Writer):
             dense=config.colmap_points != "tracks",
             refine=config.refine == "ba",
             workers=_workers(),
+            **self._earlier(),
         )
+
+    def _earlier(self) -> dict[str, str]:
+        """What the job may know of the folder that is replaced."""
+        said = self.context.earlier.get("colmap", {}).get("features")
+        folder = None if said is None else self.context.written("colmap")
+        return {} if folder is None else {"earlier": str(folder.resolve()), "earlier_settings": str(said)}
 
     def _shared_camera(self) -> list[Camera]:
         """The camera that all images share; none if there are no frames."""
