@@ -60,7 +60,9 @@ def camera_from_metadata(path: str, config: Config, notify: Callable[[str], None
         video = source.describe()
         focal = quicktime_focal_px(source.path, video.width, video.height)
         origin = f"the QuickTime metadata of {source.path.name}, to some percent"
-        return None if focal is None else _centred(focal, video.width, video.height, origin)
+        if focal is None:
+            return None
+        return _centred(focal, video.width, video.height, origin, is_sure=False)
     if not isinstance(source, ImageFolderSource):
         return None
     first = source.listed()[0].path
@@ -70,12 +72,12 @@ def camera_from_metadata(path: str, config: Config, notify: Callable[[str], None
         notify(f"warning: {found.distrust}")
     if found.focal_px is None:
         return None
-    return _centred(found.focal_px, width, height, f"the EXIF data of {first.name}")
+    return _centred(found.focal_px, width, height, f"the EXIF data of {first.name}", is_sure=True)
 
 
-def _centred(focal_px: float, width: int, height: int, origin: str) -> FoundCamera:
+def _centred(focal_px: float, width: int, height: int, origin: str, *, is_sure: bool) -> FoundCamera:
     camera = Camera(fx=focal_px, fy=focal_px, cx=width / 2, cy=height / 2, width=width, height=height)
-    return FoundCamera(camera=camera, origin=origin, is_sure=True)
+    return FoundCamera(camera=camera, origin=origin, is_sure=is_sure)
 
 
 def estimate_camera(path: str, config: Config, notify: Callable[[str], None]) -> FoundCamera:

@@ -51,8 +51,10 @@ class _Told:
     """(M, 4, 4) as the file has them."""
     middle_when_new: Array
     """(4, 4) camera in the middle, when the points were logged."""
-    middle_factor: float
+    middle_factor: float = 1.0
     """Multiple of the depth that it had then."""
+    logged_factor: float = 1.0
+    """The same, as the file has it."""
 
 
 class LiveRerun:
@@ -149,7 +151,6 @@ class LiveRerun:
             world_from_cam=block.world_from_cam.copy(),
             logged=block.world_from_cam.copy(),
             middle_when_new=block.world_from_cam[len(block) // 2].copy(),
-            middle_factor=1.0,
         )
         self._submaps.append(told)
         self._log_path(recording, len(self._submaps) - 1, update)
@@ -179,6 +180,7 @@ class LiveRerun:
                 told.logged[rows] = told.world_from_cam[rows]
                 index, times_s = told.index[rows].tolist(), told.timestamp_s[rows].tolist()
                 recording.log_poses(index, times_s, told.logged[rows], self._last_update)
+            if len(rows) or told.middle_factor != told.logged_factor:
                 self._move_points(recording, told, self._last_update)
             if len(rows) or was_moved:
                 self._log_path(recording, number, self._last_update)
@@ -191,6 +193,7 @@ class LiveRerun:
             told.middle_when_new,
             told.middle_factor,
         )
+        told.logged_factor = factor
         turn = now[:3, :3] @ before[:3, :3].T
         world_from_logged = np.eye(4)
         world_from_logged[:3, :3] = turn

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
 from da3stream.disk import DiskBudget
-from da3stream.errors import DeviceMemoryError, InputError, NoFramesError
+from da3stream.errors import DeviceMemoryError, InputError, NoFramesError, RunCorruptError
 from da3stream.estimation import GeometryEstimator
 from da3stream.executors import Estimate, Executor
 from da3stream.finishing import block_of, formats_of, trajectory_of, write_formats
@@ -383,8 +383,12 @@ class Session:
 
     def _report(self, placed: PlacedMap | None) -> None:
         """Write the report of the finished run, unless it has one. `placed`: its map, if it is at hand."""
-        if placed is not None or not self.run.files.exists(REPORT):
+        if placed is None and self.run.files.exists(REPORT):
+            return
+        try:
             write_report(self.run, placed)
+        except RunCorruptError as error:  # the results are there, and what is damaged is not needed for them
+            self._progress(Progress(stage="done", message=f"there is no report: {error}"))
 
     def _keep_what_was_asked_for(self) -> None:
         if self.config.keep == "none":

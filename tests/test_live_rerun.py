@@ -205,6 +205,29 @@ def test_a_similarity_moves_points_exactly(tmp_path: Path, world: SimulatedWorld
     assert logged.unit == "metres"
 
 
+def test_depth_that_grows_below_cameras_that_stay_is_logged(
+    tmp_path: Path, world: SimulatedWorld, config: Config
+) -> None:
+    config = config.model_copy(update={"export": ("poses",)})
+    first: Update | None = None
+    with LiveRerun(tmp_path / "live.rrd", tmp_path / "run") as live:
+        live.start(config.model_dump(mode="json"))
+        for update in da3stream.stream(
+            SimulatedSource(world), tmp_path / "run", config=config, estimator=CountingEstimator(world)
+        ):
+            if first is None:
+                first = update
+                live.update(replace_corrections(update, {}, {}))
+        assert first is not None
+        poses = dict(zip(first.frames.tolist(), first.world_from_cam, strict=True))
+        live.update(replace_corrections(first, poses, dict.fromkeys(poses, 2.0), block=None))
+        live.end("finished", is_metric=True)
+    logged = read(tmp_path / "live.rrd")
+    (submap,) = logged.points
+    centre = first.world_from_cam[len(first.frames) // 2, :3, 3]
+    np.testing.assert_allclose(logged.moved[submap] - centre, 2 * (logged.points[submap] - centre), atol=1e-3)
+
+
 def replace_corrections(update: Update, corrections: Any, factors: Any, **changes: Any) -> Update:
     return replace(update, corrections=corrections, depth_factors=factors, **changes)
 

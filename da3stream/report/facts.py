@@ -124,6 +124,11 @@ class Facts:
         return list(self.run.loops.values())
 
     @cached_property
+    def closed_loops(self) -> int:
+        """Accepted loops that the map uses."""
+        return sum(loop.is_accepted and loop.chunk not in self.unused_loops for loop in self.loops)
+
+    @cached_property
     def unused_loops(self) -> set[int]:
         """Chunks of accepted loops that the optimisation weighted down to nothing."""
         return set(self.manifest.get("optimisation", {}).get("loops_unused", ()))

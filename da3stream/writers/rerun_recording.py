@@ -55,8 +55,10 @@ class RerunRecording:
         self._file = _PipedFile(path)
         stream = self._rerun.RecordingStream("da3stream", recording_id=recording_id, send_properties=False)
         self._stream = stream
-        stream.save(self._file.address)
-        self._file.is_connected()
+        try:
+            stream.save(self._file.address)
+        finally:
+            self._file.is_connected()
         self._scene_depth: float | None = None
         axes = self._rerun.ViewCoordinates.columns(xyz=[self._rerun.components.ViewCoordinates.RDF])
         self._send([self._chunk("world", [], axes)])

@@ -57,6 +57,8 @@ OTHERS: dict[str, Any] = {
     "edge_angle": 1.0,
     "outlier_sigma": 3.0,
     "poses": "poses.txt",
+    "poses_as": "prior",
+    "pose_prior_sigma": 1.0,
     "pose_offset": 1.0,
     "pose_unit": "metre",
     "masks": "masks",
@@ -71,7 +73,7 @@ OTHERS: dict[str, Any] = {
     "mesh_voxel": 0.1,
 }
 """A value of every option that is not the one of the run."""
-NOT_ALONE = ("poses", "masks", "distortion", "refine")
+NOT_ALONE = ("poses", "poses_as", "pose_prior_sigma", "masks", "distortion", "refine")
 """They need files, intrinsics or tracks; see test_known_poses.py, test_masks.py and test_known_camera.py."""
 
 

@@ -19,7 +19,7 @@ import da3stream
 from da3stream import load_config
 from da3stream.cli import cli
 from da3stream.disk import folder_bytes
-from da3stream.errors import RunIncompleteError, StoreError
+from da3stream.errors import RunCorruptError, RunIncompleteError, StoreError
 from da3stream.pipeline import align, export
 from da3stream.report import write_report
 from da3stream.report.facts import Facts
@@ -300,6 +300,32 @@ def test_the_command_line_gives_the_same_options(run_directory: Path) -> None:
     given = dict(zip(words[5::2], words[6::2], strict=True))
     parsed = {name[2:].replace("-", "_"): value for name, value in given.items()}
     assert load_config(None, parsed) == config
+
+
+def test_folders_of_the_machine_are_not_told(run_directory: Path) -> None:
+    config = {**load_config(None, CONFIG).model_dump(mode="json"), "poses": "/private/of a user/poses.txt"}
+    line = command_of(run_directory, input="/private/drive.mp4", config=config)
+    assert "--poses poses.txt" in line
+    assert "private" not in line
+
+
+def test_a_run_that_cannot_be_drawn_is_finished_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> Path:
+        raise RunCorruptError("a file is damaged")
+
+    monkeypatch.setattr("da3stream.session.write_report", damaged)
+    said: list[str | None] = []
+    da3stream.reconstruct(
+        SimulatedSource(capture()),
+        tmp_path,
+        config=load_config(None, {**CONFIG, "keep": "none"}),
+        estimator=CountingEstimator(capture()),
+        progress=lambda progress: said.append(progress.message),
+    )
+    assert "there is no report: a file is damaged" in said
+    assert not (tmp_path / "submaps").exists()
 
 
 def test_of_a_source_object_it_is_a_line_of_python(run_directory: Path) -> None:

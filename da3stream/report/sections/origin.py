@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -86,6 +87,9 @@ def _option(name: str, value: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    """As one would type it; of a path its name, since folders are nobody's business."""
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        return PurePath(value).name
     if isinstance(value, list):
         return ",".join(map(str, value))
     if isinstance(value, float):

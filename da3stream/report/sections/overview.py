@@ -80,7 +80,7 @@ def _tiles(facts: Facts) -> Iterator[Tile]:
     yield "Chunks", count(len(facts.run.fine_chunks)), f"and {coarse:,} coarse" if coarse else ""
     yield (
         "Loops closed",
-        count(sum(loop.is_accepted for loop in facts.loops)),
+        count(facts.closed_loops),
         f"of {len(facts.loops):,} verified",
     )
     yield "In metres", "yes" if facts.is_metric else "no" if facts.is_finished else "not known yet", ""

@@ -24,9 +24,9 @@ Array = NDArray[np.float64]
 
 SIGMAS = 3.0
 """A camera may be so many times further off than it is on average (the root of the mean square)."""
-MIN_SHIFT, MIN_TURN_RAD = 0.01, 0.01
+MIN_SHIFT, MIN_TURN_RAD = 0.02, 0.02
 """Always allowed; the shift relative to depth. The chunks' disagreement says nothing of what they have in
-common, the focal length above all; and half of what can be seen (`placed_map.VISIBLE`) harms nobody."""
+common, the focal length above all; and what can hardly be seen (`placed_map.VISIBLE`) harms nobody."""
 MAX_SHIFT, MAX_TURN_RAD = 0.05, 0.05
 """Never allowed to be exceeded: where two submaps disagree by 0.02, they are visibly apart; beyond more than
 twice that, something else than noise was removed."""
