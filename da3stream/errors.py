@@ -17,6 +17,7 @@
     │   ├── RunMismatchError     it belongs to another input or configuration
     │   ├── RunLockedError       another process works on it
     │   ├── RunIncompleteError   the run has not finished, or was kept without what is asked for
+    │   ├── RunRestartedError    it was begun anew, or went back, while it was being read
     │   └── RunCorruptError      a file of it fails its checksum
     ├── WeightsError             the weights of a network are missing, damaged, or of another network
     ├── FormatError              a trajectory, calibration or model file cannot be read
@@ -118,6 +119,10 @@ class RunLockedError(StoreError):
 
 class RunIncompleteError(StoreError):
     """The run has not finished, or did not keep what is asked for."""
+
+
+class RunRestartedError(StoreError):
+    """The run was begun anew, or went back to an earlier state, while it was being read."""
 
 
 class RunCorruptError(StoreError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from da3stream.errors import StoreError
+from da3stream.errors import RunRestartedError, StoreError
 from da3stream.store.files import RunFiles
 from da3stream.store.journal import JOURNAL, complete_events
 from da3stream.store.manifest import MANIFEST
@@ -44,7 +44,7 @@ class FollowedRun(Run):
             StoreError: there is no run directory.
             RunCorruptError: its journal is damaged.
         """
-        self._read_bytes = 0
+        self._read_bytes, self._last_line = 0, b""
         self._inode: int | None = None
         manifest = read_manifest(root)
         self._manifest_ns = 0
@@ -55,7 +55,8 @@ class FollowedRun(Run):
         """Take in what was written since; whether there was anything.
 
         Raises:
-            StoreError: the run was begun anew, or went back to an earlier state: open it again.
+            RunRestartedError: the run was begun anew, or went back to an earlier state: open it again.
+            StoreError: there is no run directory any more.
             RunCorruptError: its journal is damaged.
         """
         content = self._new_lines()
@@ -64,8 +65,16 @@ class FollowedRun(Run):
         has_new_manifest = self._manifest_time() != self._manifest_ns
         if has_new_manifest:
             self._manifest_ns = self._manifest_time()
-            self.manifest = read_manifest(self.root)
+            manifest = read_manifest(self.root)
+            if manifest["config"] != self.manifest["config"]:
+                raise self._restarted()
+            self.manifest = manifest
         return bool(content) or has_new_manifest
+
+    @property
+    def closed_loops(self) -> list[tuple[int, int]]:
+        """(later, earlier) frames of the loops that were closed."""
+        return [pair for pair, loop in self.loops.items() if loop.is_accepted]
 
     def _read_journal(self) -> None:
         for event in complete_events(self._new_lines(), self.root):
@@ -75,17 +84,25 @@ class FollowedRun(Run):
         """The complete lines of the journal that were not read yet."""
         journal = self.files.path(JOURNAL)
         if not journal.exists():
+            if self._read_bytes:
+                raise self._restarted()
             return b""
         with journal.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if self._inode not in (None, status.st_ino) or status.st_size < self._read_bytes:
-                raise StoreError(f"the run {self.root} was begun anew or went back", hint="Open it again.")
-            self._inode = status.st_ino
-            file.seek(self._read_bytes)
+            inode = os.fstat(file.fileno()).st_ino
+            file.seek(self._read_bytes - len(self._last_line))
+            # A new file may get the number of the one that it replaces.
+            if self._inode not in (None, inode) or file.read(len(self._last_line)) != self._last_line:
+                raise self._restarted()
+            self._inode = inode
             content = file.read()
         content = content[: content.rfind(b"\n") + 1]
-        self._read_bytes += len(content)
+        if content:
+            self._read_bytes += len(content)
+            self._last_line = content[content.rfind(b"\n", 0, -1) + 1 :]
         return content
+
+    def _restarted(self) -> RunRestartedError:
+        return RunRestartedError(f"the run {self.root} was begun anew or went back", hint="Open it again.")
 
     def _manifest_time(self) -> int:
         path = self.files.path(MANIFEST)

@@ -166,8 +166,18 @@ def read_cameras(path: Path, chunk: Chunk) -> SubmapCameras:
     Raises:
         RunCorruptError: the file cannot be read.
     """
+    cam_from_submap, typical_depth = read_all_cameras(path)
+    return SubmapCameras(chunk=chunk, cam_from_submap=cam_from_submap, typical_depth=typical_depth)
+
+
+def read_all_cameras(path: Path) -> tuple[NDArray[np.float64], float]:
+    """(N, 3, 4) submap frame to camera of a stored submap, and its median depth > 0.
+
+    Raises:
+        RunCorruptError: the file cannot be read.
+    """
     cam_from_submap, units = _tensors(path, "cam_from_submap", "units")
-    return SubmapCameras(chunk=chunk, cam_from_submap=cam_from_submap, typical_depth=float(units[0]))
+    return cam_from_submap, float(units[0])
 
 
 def read_image_intrinsics(path: Path) -> NDArray[np.float64]:

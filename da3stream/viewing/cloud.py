@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.store import Run
 from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.keyframe_points import KeyframePoints, keyframe_points
 from da3stream.viewing.keyframes import coarse_to_fine
 from da3stream.viewing.level_of_detail import LEVELS, VoxelTable, finest_footprint, side_for
 from da3stream.viewing.map_state import MapState
 from da3stream.viewing.scene import MapScene
+from da3stream.viewing.viewed_run import ViewedRun
 
 FIRST_SHARE = 0.15
 """Of the budget that the first pass aims at, so that the whole path appears soon."""
@@ -46,7 +46,7 @@ class CloudBuilder:
         edge_angle_deg: as the run's clouds have it.
     """
 
-    def __init__(self, run: Run, scene: MapScene, edge_angle_deg: float) -> None:
+    def __init__(self, run: ViewedRun, scene: MapScene, edge_angle_deg: float) -> None:
         self._run, self._scene, self._edge_angle_deg = run, scene, edge_angle_deg
         self._frames = FrameReader(run)
         self._table: VoxelTable | None = None
@@ -173,7 +173,7 @@ class CloudBuilder:
         )
 
 
-def typical_depth(run: Run, state: MapState, keyframes: Sequence[int]) -> float:
+def typical_depth(run: ViewedRun, state: MapState, keyframes: Sequence[int]) -> float:
     """Median depth of some keyframes in world units: the size of the scene; 1 if there is none."""
     some = [keyframes[place] for place in coarse_to_fine(len(keyframes))[:_SAMPLE]]
     depths: list[NDArray[np.floating]] = []

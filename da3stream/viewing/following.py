@@ -33,7 +33,7 @@ class GrowingMap:
         """Read what is new, and place it. None if nothing has changed.
 
         Raises:
-            StoreError: the run was begun anew, or went back to an earlier state.
+            RunRestartedError: the run was begun anew, or went back to an earlier state.
             RunCorruptError: its files are damaged.
         """
         self._run.catch_up()

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.store import Run
 from da3stream.viewing.scene import FrameCamera
+from da3stream.viewing.viewed_run import ViewedRun
 from da3stream.writers.depth_vis import coloured_depth
 
 Image = NDArray[np.uint8]
@@ -18,7 +18,7 @@ _THUMBNAIL_PX, _PICTURE_PX = 128, 384
 class FrameReader:
     """Reads frames of a run, each alone. All methods raise RunCorruptError if a file cannot be read."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ViewedRun) -> None:
         self._run = run
 
     def camera(self, frame: int) -> FrameCamera:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from da3stream.scene import FrameBlock
 from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
-from da3stream.store import FrameMaps, Run
+from da3stream.store import FrameMaps
+from da3stream.viewing.viewed_run import ViewedRun
 from da3stream.writers.cloud import confident_pixels, frame_cloud
 from da3stream.writers.flying_pixels import without_flying_pixels
 
@@ -49,7 +50,7 @@ class KeyframePoints:
 
 
 def keyframe_points(
-    run: Run, frame: int, *, confidence_percentile: float, edge_angle_deg: float
+    run: ViewedRun, frame: int, *, confidence_percentile: float, edge_angle_deg: float
 ) -> KeyframePoints:
     """The points of one stored frame, cleaned as the clouds of the run are.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.placed_map import PlacedMap
-from da3stream.store import Run
+from da3stream.store import FinishedRun, Run
+
+if TYPE_CHECKING:
+    from da3stream.placed_map import PlacedMap  # needs a second to be imported
 
 Array = NDArray[np.float64]
 
@@ -48,17 +51,6 @@ class MapState:
             return self
         return replace(self, world_from_cam=self.before.world_from_cam, depth_scale=self.before.depth_scale)
 
-    def first_rows(self, frames: int) -> MapState:
-        """The first so many frames."""
-        return replace(
-            self,
-            world_from_cam=self.world_from_cam[:frames],
-            depth_scale=self.depth_scale[:frames],
-            submap=self.submap[:frames],
-            timestamp_s=self.timestamp_s[:frames],
-            before=None,
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CamerasBefore:
@@ -92,42 +84,42 @@ def state_of(run: Run, placed: PlacedMap) -> MapState:
     )
 
 
-def first_state_of(run: Run) -> MapState:
+def first_state_of(run: FinishedRun) -> MapState:
     """The state of a finished run by its trajectory alone, in a second, however long it is.
 
     The scales of depth follow from how far the cameras of each chunk are apart in the world and in its
     submap. Where a chunk hardly moves, or while the map is bent, they are off by some percent, and what was
-    before the optimisation is not known: `replayed_state` tells both.
+    before the optimisation is not known: `replayed` tells both.
 
     Raises:
         RunCorruptError: files of the run cannot be read.
     """
-    trajectory = run.trajectory()
-    starts = [*np.flatnonzero(np.diff(trajectory.submap, prepend=-1)), len(trajectory)]
+    submap: NDArray[np.int64] = run.trajectory_field("submap")
+    world_from_cam: Array = np.ascontiguousarray(run.trajectory_field("world_from_cam")[:, :3])
+    starts = [*np.flatnonzero(np.diff(submap, prepend=-1)), len(submap)]
     scales = np.array(
         [
-            _scale_of(run, int(trajectory.submap[start]), trajectory.world_from_cam[start:stop, :3, 3])
+            _scale_of(run, int(submap[start]), world_from_cam[start:stop, :, 3])
             for start, stop in pairwise(starts)
         ]
     )
     known = scales[np.isfinite(scales)]
     scales = np.where(np.isfinite(scales), scales, np.median(known) if len(known) else 1.0)
     return MapState(
-        world_from_cam=trajectory.world_from_cam[:, :3].copy(),
+        world_from_cam=world_from_cam,
         depth_scale=np.repeat(scales, np.diff(starts)),
-        submap=trajectory.submap,
-        timestamp_s=trajectory.timestamp_s,
+        submap=submap,
+        timestamp_s=run.trajectory_field("timestamp_s"),
         before=None,
     )
 
 
-def _scale_of(run: Run, index: int, centres: Array) -> float:
+def _scale_of(run: FinishedRun, index: int, centres: Array) -> float:
     """World units in a unit of a submap, by (M, 3) the centres of its own frames; NaN if they stand still."""
-    cameras = run.cameras(index)
-    own = cameras.cam_from_submap[len(cameras.chunk.context) :]
+    own, typical_depth = run.own_cameras(index)
     in_submap = -np.einsum("nij,ni->nj", own[:, :, :3], own[:, :, 3])
     spread = _spread(in_submap)
-    return _spread(centres) / spread if spread > 1e-3 * cameras.typical_depth else np.nan
+    return _spread(centres) / spread if spread > 1e-3 * typical_depth else np.nan
 
 
 def _spread(points: Array) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from da3stream.errors import Da3StreamError
+from da3stream.store.run import REPORT
 from da3stream.viewing.cloud import CloudOptions
 from da3stream.viewing.colours import Colouring
 from da3stream.viewing.frames import Image
@@ -40,6 +41,7 @@ class PanelEvents(Protocol):
     def set_colouring(self, colouring: Colouring) -> None: ...
     def set_lines(self, *, path: bool, loops: bool) -> None: ...
     def set_before(self, before: bool) -> None: ...
+    def report(self) -> bytes: ...
 
 
 class Panel:
@@ -73,6 +75,8 @@ class Panel:
             self._build_trajectory()
         with gui.add_folder("Info"):
             self._info = gui.add_markdown("")
+            report = gui.add_button("Report", hint="Offers the run's report.html, a page of its own.")
+            report.on_click(self._offer_report)
 
     # What is shown --------------------------------------------------------------------------------
 
@@ -175,6 +179,11 @@ class Panel:
     def _seek(self) -> None:
         if not self._is_told:
             self._events.seek(int(self._frame.value))
+
+    def _offer_report(self, event: Any) -> None:
+        """Give a link to the report to the one who asks."""
+        offer = self.reported(lambda: event.client.send_file_download(REPORT, self._events.report()))
+        offer(event)
 
     def _build_cloud(self, confidence_percentile: float) -> None:
         gui, events = self._server.gui, self._events

@@ -75,13 +75,13 @@ class MapScene:
 
     def __init__(self, server: ViserServer, typical_depth: float, on_click: Callable[[int], None]) -> None:
         self._scene, self._server = server.scene, server
-        self._frustum_length = _FRUSTUM_OF_SCENE * typical_depth
         self._on_click = on_click
         self._nodes: dict[int, _Node] = {}
         self._path: LineSegmentsHandle | None = None
         self._loops: LineSegmentsHandle | None = None
         self._current: CameraFrustumHandle | None = None
         self._lock = threading.RLock()
+        self.restart(typical_depth)
         self.point_size, self.frustum_size = POINT_SIZE, 1.0
         """Over what closes the gaps between neighbours, and over the default."""
         self.shows_frusta, self.shows_path, self.shows_loops = True, True, True
@@ -89,6 +89,17 @@ class MapScene:
         """A user's camera is where the cameras are: no frustum is shown, it would stand in the way."""
         self.every, self.colouring = 1, Colouring.TIME
         """Every so many-th keyframe has a frustum."""
+
+    def restart(self, typical_depth: float) -> None:
+        """Take everything away, for another map of this typical depth. What was chosen stays."""
+        with self._lock, self._server.atomic():
+            self._frustum_length = _FRUSTUM_OF_SCENE * typical_depth
+            for frame in self.keyframes:
+                self.remove_keyframe(frame)
+            for handle in (self._path, self._loops, self._current):
+                if handle is not None:
+                    handle.remove()
+            self._path = self._loops = self._current = None
 
     # Keyframes ------------------------------------------------------------------------------------
 
@@ -250,21 +261,22 @@ class MapScene:
 
     def show_frusta(self, state: MapState) -> None:
         """Show every so many-th frustum, in its size and colour."""
-        colours = frame_colours(state, self.colouring)
+        keyframes = self.keyframes
+        colours = frame_colours(state, self.colouring, keyframes)
         with self._lock, self._server.atomic():
-            for place, frame in enumerate(self.keyframes):
+            for place, frame in enumerate(keyframes):
                 camera = self._nodes[frame].camera
                 camera.visible = self.shows_frusta and not self.is_flying and place % self.every == 0
                 if camera.visible:
                     camera.scale = self._frustum_length * self.frustum_size
-                    camera.color = _rgb(colours[frame])
+                    camera.color = _rgb(colours[place])
 
     # Path -----------------------------------------------------------------------------------------
 
     def show_path(self, state: MapState) -> None:
         """Draw the line through all cameras."""
         rows = np.unique(np.linspace(0, len(state) - 1, min(len(state), _MAX_PATH_POINTS)).astype(int))
-        vertices, colours = state.centres[rows], frame_colours(state, self.colouring)[rows]
+        vertices, colours = state.centres[rows], frame_colours(state, self.colouring, rows)
         with self._lock:
             if len(rows) < 2:
                 return

@@ -4,38 +4,65 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.errors import RunIncompleteError
 from da3stream.ground import up_of_cameras
-from da3stream.store import FollowedRun
+from da3stream.scene import WorldAlignment
+from da3stream.store import FinishedRun, FollowedRun, FrameMaps, read_manifest
+from da3stream.store.finished import is_finished
+from da3stream.store.journal import JOURNAL
 from da3stream.store.manifest import MANIFEST
 from da3stream.viewing.map_state import MapState
 
 _WAIT_S = 0.5
 
 
-def open_to_view(root: Path, *, follow: bool) -> FollowedRun:
-    """A run directory that has something to show.
+class ViewedRun(Protocol):
+    """What the viewer asks of a run directory, finished or not."""
+
+    manifest: dict[str, Any]
+    alignment: WorldAlignment | None
+
+    @property
+    def typical_confidence(self) -> float: ...
+    @property
+    def closed_loops(self) -> list[tuple[int, int]]: ...
+    def image_of(self, frame: int) -> NDArray[np.uint8]: ...
+    def maps_of(self, frame: int) -> FrameMaps: ...
+
+
+def check_viewable(root: Path, *, follow: bool) -> None:
+    """Check that a run directory has something to show; reads its manifest alone.
 
     Raises:
         StoreError: there is none.
         RunIncompleteError: it has not finished and is not to be followed, or was kept without depth maps.
     """
-    run = FollowedRun(root)
-    if run.manifest["config"].get("keep") == "none":
+    manifest = read_manifest(root)
+    if manifest["config"].get("keep") == "none":
         raise RunIncompleteError(
             f"{root} was kept without depth maps (--keep none)",
             hint="Its pcd/combined_pcd.ply opens in MeshLab and CloudCompare.",
         )
-    if not run.is_finished and not follow:
+    if not is_finished(root, manifest) and not follow:
         raise RunIncompleteError(
             f"the run {root} has not finished",
             hint="Watch it with --follow, or finish it with `da3stream resume`.",
         )
-    return run
+
+
+def open_to_view(root: Path) -> FinishedRun | FollowedRun:
+    """A run directory: as it stays, if it has finished, or as it grows.
+
+    Raises:
+        StoreError: there is none.
+        RunCorruptError: its journal is damaged.
+    """
+    return FinishedRun(root) if is_finished(root, read_manifest(root)) else FollowedRun(root)
 
 
 def wait_for_run(root: Path) -> None:
@@ -44,13 +71,14 @@ def wait_for_run(root: Path) -> None:
         time.sleep(_WAIT_S)
 
 
-def accepted_loops(run: FollowedRun) -> list[tuple[int, int]]:
-    """(later, earlier) frames of the loops that were closed."""
-    loops = list(run.loops.values())
-    return [(loop.candidate.later, loop.candidate.earlier) for loop in loops if loop.is_accepted]
+def journal_and_manifest(root: Path) -> list[tuple[int, int] | None]:
+    """Time and length of both files: another value after each change."""
+    paths = (root / JOURNAL, root / MANIFEST)
+    found = [path.stat() if path.exists() else None for path in paths]
+    return [None if status is None else (status.st_mtime_ns, status.st_size) for status in found]
 
 
-def up_of(run: FollowedRun, state: MapState) -> NDArray[np.float64]:
+def up_of(run: ViewedRun, state: MapState) -> NDArray[np.float64]:
     """(3,) which way is up: against y in a world that was set upright, otherwise as the cameras have it."""
     if run.alignment is None or run.alignment.up is None:
         up = up_of_cameras(state.world_from_cam)

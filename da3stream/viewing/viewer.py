@@ -11,22 +11,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from da3stream.errors import Da3StreamError, RunCorruptError
+from da3stream.errors import (
+    Da3StreamError,
+    ProcessLostError,
+    RunCorruptError,
+    RunIncompleteError,
+    RunRestartedError,
+    StoreError,
+)
+from da3stream.store import FinishedRun, FollowedRun
+from da3stream.store.run import REPORT
 from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
 from da3stream.viewing.colours import Colouring
 from da3stream.viewing.describing import describe_run, escaped
-from da3stream.viewing.following import GrowingMap
 from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.keyframes import choose_keyframes, growing_keyframes
 from da3stream.viewing.library import check_installed, start_server, stop_server
 from da3stream.viewing.map_state import MapState, first_state_of
 from da3stream.viewing.panel import Panel
 from da3stream.viewing.playback import Playback, View, flying_view, starting_view, view_from_above
-from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.replay import replayed
 from da3stream.viewing.scene import MapScene
-from da3stream.viewing.viewed_run import accepted_loops, open_to_view, up_of
+from da3stream.viewing.viewed_run import check_viewable, journal_and_manifest, open_to_view, up_of
 
 if TYPE_CHECKING:
+    from da3stream.viewing.following import GrowingMap
     from da3stream.viewing.library import ClientHandle, ViserServer
 
 logger = logging.getLogger(__name__)
@@ -51,21 +60,20 @@ class Viewer:
     """
 
     def __init__(self, server: ViserServer, root: Path, *, follow: bool = False) -> None:
-        self._server, self._root = server, root
-        self._run = open_to_view(root, follow=follow)
-        self._frames = FrameReader(self._run)
-        self._growing = None if self._run.is_finished else GrowingMap(self._run)
+        self._server, self._root, self._follows = server, root, follow
+        self._lock = threading.RLock()
+        self._scene: MapScene | None = None
+        self._builder: CloudBuilder | None = None
+        self._growing: GrowingMap | None = None
+        self._open()
         config = self._run.manifest["config"]
         self._options = CloudOptions(confidence_percentile=config["confidence_percentile"])
-        self._lock = threading.RLock()
         self._closed, self._work = threading.Event(), threading.Event()
         self._is_due, self._looks_again = False, True
         self._shows_before, self._shown_frame = False, -1
         self._optimised: MapState | None = None
         self._playback = Playback(0)
         self._panel = Panel(server, self, confidence_percentile=self._options.confidence_percentile, every=1)
-        self._scene: MapScene | None = None
-        self._builder: CloudBuilder | None = None
         self._depth, self._up = 1.0, np.array([0.0, -1.0, 0.0])
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), daemon=True, name=name)
@@ -75,7 +83,6 @@ class Viewer:
 
     def start(self) -> None:
         """Begin to show; returns at once."""
-        self._panel.show_status("Waiting for the first chunk ..." if self._growing else "Reading ...")
         for thread in self._threads:
             thread.start()
 
@@ -181,21 +188,96 @@ class Viewer:
         self._shows_before = before
         self._move_scene()
 
+    def report(self) -> bytes:
+        """The run's report.html. RunIncompleteError if there is none."""
+        try:
+            return (self._root / REPORT).read_bytes()
+        except OSError as error:
+            raise RunIncompleteError(
+                f"there is no {REPORT} in {self._root}",
+                got=error.strerror,
+                hint=f"Write it with `da3stream report {self._root}` once the run has finished.",
+            ) from None
+
     # Points ---------------------------------------------------------------------------------------
 
     def _work_at_points(self) -> None:
-        if self._growing is None:
-            self._adopt(first_state_of(self._run))
+        while not self._closed.is_set():
+            try:
+                self._show_run()
+            except (RunRestartedError, RunIncompleteError):
+                logger.info("the run was begun anew")
+            except (RunCorruptError, ProcessLostError) as error:
+                if not self._follows:
+                    raise
+                self._say_stopped(error)
+                self._wait_for_change()
+            self._reopen()
+
+    def _show_run(self) -> None:
+        """Show the run, and what comes of it, until the viewer is closed or another run takes its place.
+
+        Raises:
+            RunRestartedError, RunIncompleteError: that has happened.
+            RunCorruptError, ProcessLostError: files of it cannot be read.
+        """
+        self._panel.show_status("Waiting for the first chunk ..." if self._growing else "Reading ...")
+        if isinstance(self._run, FinishedRun):
+            first = first_state_of(self._run)
+            self._adopt(first)
             self._build_points()
-            self._adopt(replayed_state(self._root))
+            self._adopt(replayed(self._root, first))
             self._panel.allow_before()
         while not self._closed.is_set():
             if self._growing is not None:
                 self._follow(self._growing)
-            if self._is_due:
+            elif self._follows and self._is_outdated():
+                raise RunRestartedError(f"the run {self._root} was begun anew")
+            if self._is_due and self._optimised is not None:
                 self._build_points()
             self._work.wait(POLL_S)
             self._work.clear()
+
+    def _open(self) -> None:
+        """Take the run as it is now."""
+        self._seen = journal_and_manifest(self._root)
+        check_viewable(self._root, follow=self._follows)
+        run = open_to_view(self._root)
+        self._growing = None
+        if isinstance(run, FollowedRun):
+            from da3stream.viewing.following import GrowingMap  # needs a second to be imported
+
+            self._growing = GrowingMap(run)
+        self._read_from(run)
+
+    def _read_from(self, run: FinishedRun | FollowedRun) -> None:
+        self._run, self._frames = run, FrameReader(run)
+        if self._scene is not None:
+            self._builder = CloudBuilder(run, self._scene, run.manifest["config"]["edge_angle"])
+
+    def _is_outdated(self) -> bool:
+        return isinstance(self._run, FinishedRun) and self._run.is_outdated()
+
+    def _reopen(self) -> None:
+        """Show nothing, and take the run as it is now, as soon as it can be read."""
+        while not self._closed.is_set():
+            try:
+                with self._lock:  # nobody asks the new run for frames of the old one
+                    self._optimised, self._shown_frame, self._is_due = None, -1, False
+                    self._playback.seek(0, time.monotonic())
+                    self._panel.show_number(0)
+                    if self._scene is not None:
+                        self._scene.restart(self._depth)
+                    self._open()
+                return
+            except StoreError as error:
+                self._say_stopped(error)
+                self._wait_for_change()
+
+    def _wait_for_change(self) -> None:
+        """Wait until somebody has written to the journal or the manifest since the run was opened."""
+        while journal_and_manifest(self._root) == self._seen and not self._closed.wait(POLL_S):
+            pass
 
     def _follow(self, growing: GrowingMap) -> None:
         state = growing.update()
@@ -208,6 +290,7 @@ class Viewer:
         if growing.is_finished:
             self._panel.notify("The run has finished", f"{len(state)} frames", colour="green")
             self._growing = None
+            self._read_from(FinishedRun(self._root))
             self._ask_for_points()
 
     def _ask_for_points(self) -> None:
@@ -260,11 +343,10 @@ class Viewer:
 
     def _adopt(self, state: MapState) -> None:
         """Show the cameras of a state; points that are there move with them."""
-        with self._lock:
-            self._optimised = state
-        if self._scene is None:
+        if self._optimised is None:
             self._begin(state)
-        self._playback.frames = len(state)
+        with self._lock:
+            self._optimised, self._playback.frames = state, len(state)
         self._panel.set_frames(len(state))
         self._panel.show_info(describe_run(self._run.manifest, state, is_metric=self._is_metric()))
         self._move_scene()
@@ -282,8 +364,10 @@ class Viewer:
         self._depth = typical_depth(self._run, state, keyframes)
         self._up = up_of(self._run, state)
         self._server.scene.set_up_direction(self._up)
-        self._scene = MapScene(self._server, self._depth, self.seek)
-        self._builder = CloudBuilder(self._run, self._scene, self._run.manifest["config"]["edge_angle"])
+        if self._scene is None:
+            self._scene = MapScene(self._server, self._depth, self.seek)
+        self._scene.restart(self._depth)
+        self._read_from(self._run)
         view = starting_view(state.world_from_cam, self._depth, self._up)
         camera = self._server.initial_camera
         camera.position, camera.look_at, camera.up = view.position, view.look_at, view.up
@@ -300,7 +384,7 @@ class Viewer:
             return
         scene.move(state)
         scene.show_path(state)
-        scene.show_loops(state, accepted_loops(self._run))
+        scene.show_loops(state, self._run.closed_loops)
         scene.show_frusta(state)
         self._looks_again = True
 
@@ -309,20 +393,22 @@ class Viewer:
     def _work_at_timeline(self) -> None:
         was_playing = False
         while not self._closed.wait(_TICK_S):
-            state, scene = self.state, self._scene
-            if state is None or scene is None:
-                continue
-            frame = self._playback.frame_at(time.monotonic())
             if self._playback.is_playing != was_playing:
                 was_playing = self._playback.is_playing
                 self._panel.show_playing(was_playing)
-            if frame == self._shown_frame and not self._looks_again:
-                continue
-            self._looks_again, self._shown_frame = False, frame
-            try:
-                self._show_frame(frame, state, scene)
-            except RunCorruptError as error:  # one frame that cannot be read: the others can
-                self._panel.notify(f"Frame {frame} cannot be shown", str(error))
+            with self._lock:
+                self._show_frame_of_now()
+
+    def _show_frame_of_now(self) -> None:
+        state, scene = self.state, self._scene
+        frame = self._playback.frame_at(time.monotonic())
+        if state is None or scene is None or (frame == self._shown_frame and not self._looks_again):
+            return
+        self._looks_again, self._shown_frame = False, frame
+        try:
+            self._show_frame(frame, state, scene)
+        except RunCorruptError as error:  # one frame that cannot be read: the others can
+            self._panel.notify(f"Frame {frame} cannot be shown", str(error))
 
     def _show_frame(self, frame: int, state: MapState, scene: MapScene) -> None:
         if self._panel.flies:
@@ -351,11 +437,14 @@ class Viewer:
         try:
             work()
         except Da3StreamError as error:
-            logger.error("%s", error)
-            self._panel.show_status(f"**Stopped:** {escaped(str(error))}")
+            self._say_stopped(error)
         except Exception as error:
             logger.exception("the viewer cannot go on")
             self._panel.show_status(f"**Stopped:** {type(error).__name__}: {error}")
+
+    def _say_stopped(self, error: Da3StreamError) -> None:
+        logger.error("%s", error)
+        self._panel.show_status(f"**Stopped:** {escaped(str(error))}")
 
 
 def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Viewer:
@@ -367,7 +456,7 @@ def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Vi
         StoreError: the run cannot be shown; see `Viewer`.
     """
     check_installed()
-    open_to_view(root, follow=follow)
+    check_viewable(root, follow=follow)
     viewer = Viewer(start_server(host, port), root, follow=follow)
     viewer.start()
     return viewer

@@ -10,11 +10,11 @@ from plyfile import PlyData
 from scipy.spatial import cKDTree
 
 from da3stream.geometry.rigid3 import rotation_from_quaternion_wxyz
-from da3stream.store import FollowedRun
+from da3stream.store import FinishedRun, FollowedRun
 from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
 from da3stream.viewing.keyframe_points import keyframe_points
-from da3stream.viewing.map_state import MapState
-from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.map_state import MapState, first_state_of
+from da3stream.viewing.replay import replayed
 from da3stream.viewing.scene import MapScene
 
 ALL = CloudOptions(budget=1_000_000, confidence_percentile=0)
@@ -22,7 +22,7 @@ ALL = CloudOptions(budget=1_000_000, confidence_percentile=0)
 
 @pytest.fixture(scope="module")
 def state(viewed: Any) -> MapState:
-    return replayed_state(viewed)
+    return replayed(viewed, first_state_of(FinishedRun(viewed)))
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 from da3stream.errors import StoreError
 from da3stream.pipeline import align
-from da3stream.store import FollowedRun, open_existing, read_manifest
+from da3stream.store import FinishedRun, FollowedRun, open_existing, read_manifest
 from da3stream.store.journal import JOURNAL
 from da3stream.viewing.following import GrowingMap
 from da3stream.viewing.map_state import MapState, first_state_of
-from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.replay import replayed
 
 
 class Writer:
@@ -123,9 +123,10 @@ def test_one_frame_alone_is_what_the_whole_submap_says(run: FollowedRun) -> None
 def test_a_finished_run_that_is_aligned_later_is_read_in_its_new_frame(viewed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(viewed, folder)
-    before = first_state_of(FollowedRun(folder))
+    before = first_state_of(FinishedRun(folder))
     align(folder, scale=3.0)
     assert read_manifest(folder)["is_metric"]
-    for state in (first_state_of(FollowedRun(folder)), replayed_state(folder)):
+    first = first_state_of(FinishedRun(folder))
+    for state in (first, replayed(folder, first)):
         assert state.length == pytest.approx(3 * before.length)
         np.testing.assert_allclose(state.depth_scale, 3 * before.depth_scale, rtol=0.05)

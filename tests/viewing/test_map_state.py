@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from da3stream.errors import ProcessLostError
+from da3stream.errors import ProcessLostError, RunRestartedError
 from da3stream.placed_map import PlacedMap
-from da3stream.store import FollowedRun
+from da3stream.store import FinishedRun, FollowedRun
 from da3stream.viewing.map_state import first_state_of, state_of
-from da3stream.viewing.replay import replayed_state
+from da3stream.viewing.replay import replayed
 
 
 def test_the_first_state_is_the_trajectory_with_nearly_the_scales_of_the_map(run: FollowedRun) -> None:
-    first, exact = first_state_of(run), replayed_state(run.root)
+    first, exact = first_state_of(FinishedRun(run.root)), state_of(run, PlacedMap.of(run, None))
     np.testing.assert_array_equal(first.world_from_cam, run.trajectory().world_from_cam[:, :3])
     np.testing.assert_allclose(exact.world_from_cam, first.world_from_cam, atol=1e-9)
     np.testing.assert_allclose(first.depth_scale, exact.depth_scale, rtol=0.05)
     np.testing.assert_array_equal(first.submap, exact.submap)
+
+
+def test_the_child_tells_what_placing_the_map_here_tells(run: FollowedRun) -> None:
+    here = state_of(run, PlacedMap.of(run, None))
+    told = replayed(run.root, first_state_of(FinishedRun(run.root)))
+    assert here.before is not None
+    assert told.before is not None
+    np.testing.assert_array_equal(told.depth_scale, here.depth_scale)
+    np.testing.assert_array_equal(told.before.world_from_cam, here.before.world_from_cam)
+    np.testing.assert_array_equal(told.before.depth_scale, here.before.depth_scale)
 
 
 def test_before_the_optimisation_the_path_is_that_of_the_picture(run: FollowedRun) -> None:
@@ -34,6 +47,12 @@ def test_before_the_optimisation_the_path_is_that_of_the_picture(run: FollowedRu
     assert np.linalg.norm(before.centres[-1] - state.centres[-1]) > 1e-3
 
 
-def test_a_child_that_fails_says_why(tmp_path: object) -> None:
+def test_a_child_that_fails_says_why(run: FollowedRun, tmp_path: Path) -> None:
     with pytest.raises(ProcessLostError, match="no run directory"):
-        replayed_state(tmp_path)  # type: ignore[arg-type]
+        replayed(tmp_path, first_state_of(FinishedRun(run.root)))
+
+
+def test_a_run_that_has_other_frames_by_now_is_no_mix_of_both(run: FollowedRun) -> None:
+    first = first_state_of(FinishedRun(run.root))
+    with pytest.raises(RunRestartedError, match="begun anew"):
+        replayed(run.root, replace(first, world_from_cam=first.world_from_cam[:40]))

@@ -139,6 +139,14 @@ def test_before_the_optimisation_the_map_lies_elsewhere(viewer: Viewer, page: Pa
     wait_for(lambda: viewer.state is not None and np.allclose(viewer.state.centres, after))
 
 
+def test_the_report_can_be_had_from_the_page(viewer: Viewer, page: Page, viewed: Path) -> None:
+    open_page(page, viewer)
+    page.get_by_role("button", name="Report").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="report.html").click()
+    assert Path(download.value.path()).read_bytes() == (viewed / "report.html").read_bytes()
+
+
 def test_the_page_grows_with_the_run(viewed: Path, tmp_path: Path, page: Page) -> None:
     pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
     writer = Writer(viewed, tmp_path / "growing")

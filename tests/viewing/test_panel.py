@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from da3stream.errors import RunIncompleteError, StoreError
-from da3stream.store import FollowedRun, read_manifest
+from da3stream.store import FinishedRun, FollowedRun, read_manifest
 from da3stream.store.manifest import encode_manifest
 from da3stream.viewing.colours import Colouring, frame_colours
 from da3stream.viewing.describing import describe_run
 from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.map_state import first_state_of
 from da3stream.viewing.panel import Panel
-from da3stream.viewing.viewed_run import open_to_view
+from da3stream.viewing.viewed_run import check_viewable
 
 
 class NoEvents:
@@ -51,7 +51,7 @@ def test_the_users_choice_of_frusta_is_kept(server: Any) -> None:
 
 
 def test_units_are_metres_only_if_they_are(run: FollowedRun) -> None:
-    state = first_state_of(run)
+    state = first_state_of(FinishedRun(run.root))
     manifest = {**run.manifest, "warnings": ["a <b>bold</b> *warning*"]}
     said = describe_run(manifest, state, is_metric=False)
     assert f"{state.length:.4g} units" in said
@@ -80,13 +80,13 @@ def test_pictures_of_a_frame_agree_with_its_maps(run: FollowedRun) -> None:
 
 
 def test_neighbouring_submaps_have_different_colours(run: FollowedRun) -> None:
-    state = first_state_of(run)
-    by_submap = frame_colours(state, Colouring.SUBMAP).astype(int)
+    state = first_state_of(FinishedRun(run.root))
+    by_submap = frame_colours(state, Colouring.SUBMAP, range(70)).astype(int)
     changes = np.flatnonzero(np.diff(state.submap))
     assert np.abs(np.diff(by_submap, axis=0)).sum(axis=1)[changes].min() > 100
     same = np.diff(state.submap) == 0
     assert not np.diff(by_submap, axis=0)[same].any()
-    assert len(np.unique(frame_colours(state, Colouring.TIME), axis=0)) > 60
+    assert len(np.unique(frame_colours(state, Colouring.TIME, range(70)), axis=0)) > 60
 
 
 def test_a_run_without_depth_maps_is_refused(viewed: Path, tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_a_run_without_depth_maps_is_refused(viewed: Path, tmp_path: Path) -> No
     manifest["config"]["keep"] = "none"
     (folder / "run.json").write_bytes(encode_manifest(manifest))
     with pytest.raises(RunIncompleteError, match="--keep none"):
-        open_to_view(folder, follow=False)
+        check_viewable(folder, follow=False)
