@@ -25,6 +25,8 @@ from da3stream.writers.outliers import OutlierFilter
 
 COARSE = 1e-4
 """Steps between the numbers that coordinates of points can have, over the extent of the path."""
+FAR = 1e4
+"""No path is far from the origin before that: a camera that stands has an extent of nothing, too."""
 
 
 def trajectory_of(run: Run, placed: PlacedMap) -> Trajectory:
@@ -231,8 +233,9 @@ def warnings_of_outputs(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def too_far_out(trajectory: Trajectory) -> list[str]:
     """A line if the path is so far from the origin (UTM coordinates, say) that clouds get coarse."""
     centres = trajectory.world_from_cam[:, :3, 3]
-    step = float(np.spacing(np.float32(np.abs(centres).max(initial=0.0))))
-    if step <= COARSE * float(np.ptp(centres, axis=0).max(initial=0.0)):
+    reach, extent = float(np.abs(centres).max(initial=0.0)), float(np.ptp(centres, axis=0).max(initial=0.0))
+    step = float(np.spacing(np.float32(reach)))
+    if step <= COARSE * extent or reach < FAR:
         return []
     return [
         f"the path is so far from the origin that points, which have 32 bits, lie on steps of {step:.2g}: "

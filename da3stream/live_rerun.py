@@ -71,9 +71,11 @@ class LiveRerun:
 
         Raises:
             MissingDependencyError: rerun is not installed.
-            ConfigError: there is no such folder, or it belongs to the run.
+            ConfigError: the name does not end in .rrd; there is no such folder, or it belongs to the run.
         """
         load_rerun()
+        if path.suffix != ".rrd":
+            raise ConfigError(f"--rerun {path}: the name has to end in .rrd", hint=f"Name {path}.rrd.")
         self._path, self._run_directory = path, run_directory
         where = path.absolute().parent
         if run_directory.resolve() in (where.resolve(), *where.resolve().parents):

@@ -12,7 +12,7 @@ from da3stream import __version__
 from da3stream.config import OUTPUT_OPTIONS, Config, load_config
 from da3stream.disk import DiskBudget
 from da3stream.equipment import equip
-from da3stream.errors import InputError, RunIncompleteError, RunMismatchError
+from da3stream.errors import InputError, InputNotFoundError, RunIncompleteError, RunMismatchError
 from da3stream.estimation import (
     GeometryEstimator,
 )
@@ -38,7 +38,7 @@ from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
 from da3stream.store.opening import check_usable
 from da3stream.world_frame import AlignmentRequest, KnownDistance, choose_alignment
-from da3stream.writers import check_installed, export_names
+from da3stream.writers import check_installed, export_names, with_originals
 
 
 def reconstruct(
@@ -208,7 +208,8 @@ def _source_for(run: Run, config: Config, names: tuple[str, ...]) -> FrameSource
     """The input of a finished run, now that these formats can be written: nothing is missing for them."""
     check_installed(names)
     DiskBudget(run.root, config).check_export(len(run.trajectory()), names)
-    return _reopen(run, config)
+    needing = with_originals(names)
+    return _reopen(run, config, needing) if needing else None
 
 
 def _config_of_finished(run: Run) -> Config:
@@ -296,11 +297,18 @@ def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | Non
     return str(Path(source).expanduser().resolve()) if isinstance(source, str | Path) else None
 
 
-def _reopen(run: Run, config: Config) -> FrameSource | None:
-    """The input of a finished run; None if it was a source object."""
+def _reopen(run: Run, config: Config, needing: tuple[str, ...]) -> FrameSource | None:
+    """The input of a finished run, whose images these formats hold; None if it was a source object."""
     if run.manifest["input"] is None:
         return None
-    source = open_frames(run.manifest["input"], config)
+    try:
+        source = open_frames(run.manifest["input"], config)
+    except InputNotFoundError:
+        raise InputNotFoundError(
+            f"the input of the run {run.root} is not there any more",
+            got=run.manifest["input"],
+            hint=f"Put it back: {', '.join(needing)} take images from it. Other formats do not need it.",
+        ) from None
     if source.identity() != run.manifest["source"]:
         raise RunMismatchError(
             f"{run.manifest['input']} is not the input that the run {run.root} was made of any more"

@@ -284,3 +284,11 @@ def test_a_disk_that_is_full_is_one_error(
     monkeypatch.setattr(rerun_recording._PipedFile, "_write", full)
     with pytest.raises(StoreError, match=r"cannot log to .*No space left on device"):
         log(tmp_path / "live.rrd", tmp_path / "run", config, world)
+
+
+def test_a_file_that_is_no_recording_is_never_overwritten(tmp_path: Path) -> None:
+    video = tmp_path / "walk.mp4"
+    video.write_bytes(b"a video")
+    with pytest.raises(ConfigError, match=r"has to end in \.rrd"):
+        LiveRerun(video, tmp_path / "run")
+    assert video.read_bytes() == b"a video"

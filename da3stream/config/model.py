@@ -467,7 +467,7 @@ class OutputConfig(_Section):
         2000,
         ge=0,
         description="At most this many images in colmap/ and in nerfstudio/, evenly spread over the distance "
-        "travelled.",
+        "travelled. 0: points only.",
     )
     max_points: int = Field(
         10_000_000,

@@ -57,6 +57,11 @@ def check_installed(names: Iterable[str]) -> None:
         _writer_class(name).check_installed()
 
 
+def with_originals(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of these formats that hold images of the input, at their own size. ConfigError as above."""
+    return tuple(name for name in dict.fromkeys(names) if _writer_class(name).has_originals)
+
+
 def create_writers(names: Iterable[str], context: WriterContext) -> list[Writer]:
     """Begin one writer for each of these formats, without repetitions and in this order.
 

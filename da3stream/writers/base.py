@@ -107,6 +107,8 @@ class Writer(ABC):
 
     has_full_depth: ClassVar[bool] = False
     """Whether the format holds depth maps of full size where the run has kept them, reduced ones else."""
+    has_originals: ClassVar[bool] = False
+    """Whether the format holds images of the input, at their own size."""
 
     def __init__(self, context: WriterContext) -> None:
         self.context = context

@@ -53,6 +53,7 @@ class NerfstudioWriter(Writer):
     """
 
     has_full_depth = True
+    has_originals = True
 
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)

@@ -17,7 +17,7 @@ import da3stream
 from da3stream import Prediction, load_config
 from da3stream.cli import cli
 from da3stream.colmap_input import ColmapFolder
-from da3stream.errors import ConfigError, FormatError, InputError
+from da3stream.errors import ConfigError, FormatError, InputError, InputNotFoundError
 from da3stream.opening import open_input
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 
@@ -308,3 +308,17 @@ def test_masks_are_undistorted_by_the_camera_of_their_image(tmp_path: Path, colm
         ignored = given.masks.ignored([frame], frame.size)[0]
         dark = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) < 100
         assert (ignored == dark).mean() > 0.9
+
+
+def test_only_formats_with_images_of_the_input_need_it(
+    tmp_path: Path, world: SimulatedWorld, colmap: Path
+) -> None:
+    config = load_config(None, {**OPTIONS, "export": ("kitti",)})
+    da3stream.reconstruct(colmap, tmp_path / "run", config=config, estimator=CountingEstimator(world))
+    colmap.rename(tmp_path / "elsewhere")
+    da3stream.export(tmp_path / "run", ("tum", "pcd"))
+    da3stream.align(tmp_path / "run", scale=2.0)
+    with pytest.raises(InputNotFoundError, match=r"not there any more; got .*Put it back: colmap take"):
+        da3stream.export(tmp_path / "run", ("colmap", "tum"))
+    (tmp_path / "elsewhere").rename(colmap)
+    da3stream.export(tmp_path / "run", ("colmap", "tum"))

@@ -14,9 +14,10 @@ import pytest
 import da3stream
 from da3stream import Config, Frame, KnownCameras, Prediction, load_config
 from da3stream.errors import InputError, RunMismatchError
-from da3stream.finishing import block_of
+from da3stream.finishing import block_of, too_far_out
 from da3stream.pipeline import align
 from da3stream.placed_map import PlacedMap
+from da3stream.scene import Trajectory
 from da3stream.store import open_existing
 from da3stream.synthetic.capture import SimulatedSource, SimulatedWorld
 from da3stream.synthetic.paths import street_laps
@@ -268,3 +269,15 @@ def test_a_run_at_known_poses_can_be_aligned(tmp_path: Path, world: SimulatedWor
     align(folder, reset=True)
     rows = np.loadtxt(folder / "trajectory_kitti.txt").reshape(-1, 3, 4)
     np.testing.assert_allclose(rows[:, :, 3], known, atol=1e-6)
+
+
+def test_a_camera_that_stands_at_the_origin_is_not_far_from_it() -> None:
+    frames = np.arange(3)
+    standing = Trajectory(
+        index=frames,
+        timestamp_s=frames.astype(float),
+        world_from_cam=np.tile(np.eye(4), (3, 1, 1)),
+        intrinsics=np.tile(np.eye(3), (3, 1, 1)),
+        submap=frames,
+    )
+    assert too_far_out(standing) == []

@@ -200,3 +200,12 @@ def test_one_name_for_two_frames_is_refused(make_context):
     with pytest.raises(InputError, match=r"called 'a\.jpg'"):
         writer.add(replace(plane_block(0, 2), names=("a.jpg", "a.jpg")))
     writer.abort()
+
+
+def test_a_single_image_has_points_without_tracks_and_says_so(make_context, model):
+    context = make_context(originals=FakeOriginals(), colmap_images=1, colmap_points="tracks")
+    writer = ColmapWriter(context)
+    write(writer, blocks_of(FRAMES))
+    assert model().num_images() == 1
+    assert len(model().points3D) > 1000
+    assert writer.warnings == ("colmap: fewer than two images; its points have no tracks",)

@@ -56,6 +56,8 @@ class ColmapWriter(Writer):
     again; it comes out as it would without. Some hundred bytes a frame are held until `finish`.
     """
 
+    has_originals = True
+
     def __init__(self, context: WriterContext) -> None:
         super().__init__(context)
         self._is_chosen = np.zeros(context.frames, dtype=bool)
@@ -95,6 +97,9 @@ class ColmapWriter(Writer):
         scratch.mkdir()
         job = self._job(names)
         if self.context.config.colmap_points == "dense":
+            _write_without_tracks(self._folder, job)
+        elif len(names) < 2:
+            self._warnings.append("colmap: fewer than two images; its points have no tracks")
             _write_without_tracks(self._folder, job)
         else:
             self._have_tracks_made(scratch, job)
