@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from da3stream.cli.live_view import live_view, view_option
 from da3stream.cli.options import publish_option, rerun_option
 
 
@@ -13,6 +14,7 @@ from da3stream.cli.options import publish_option, rerun_option
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @publish_option
 @rerun_option
+@view_option
 @click.option("--disk", metavar="SIZE", help="What the run directory may take on the disk from now on.")
 @click.option(
     "--executor",
@@ -24,6 +26,7 @@ def command(
     run_directory: Path,
     publish: str | None,
     rerun: Path | None,
+    view: bool,
     disk: str | None,
     executor: str | None,
     as_json: bool,
@@ -42,4 +45,5 @@ def command(
         )
     means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
     config = load_config(None, manifest["config"] | means)
-    run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish, rerun)
+    with live_view(run_directory, wanted=view) as page:
+        run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish, rerun, page)

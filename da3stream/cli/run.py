@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from da3stream.cli.live_view import live_view
+from da3stream.cli.live_view import LiveView, live_view, view_option
 from da3stream.cli.options import config_options, overrides_of, publish_option, rerun_option
 from da3stream.config import Config, load_config, preset_names
 
 if TYPE_CHECKING:
     from da3stream.listening import Listener
-    from da3stream.progress import Progress, ProgressCallback
+    from da3stream.progress import ProgressCallback
     from da3stream.result import Result
     from da3stream.source.base import FrameSource
 
@@ -36,12 +36,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Remove an older run in the run directory first.")
 @publish_option
 @rerun_option
-@click.option(
-    "--view",
-    is_flag=True,
-    help="Show the run in the browser while it goes on (`da3stream view --follow`). On a terminal the page "
-    "stays until Ctrl-C, otherwise it ends with the run. Needs `pip install 'da3stream[view]'`.",
-)
+@view_option
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
     source: str,
@@ -78,8 +73,8 @@ def command(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     config = load_config(config_file, overrides_of(options))
-    with live_view(output, wanted=view) as look:
-        run_and_report(source, output, config, resume, overwrite, as_json, publish, rerun, look)
+    with live_view(output, wanted=view) as page:
+        run_and_report(source, output, config, resume, overwrite, as_json, publish, rerun, page)
 
 
 def run_and_report(
@@ -91,9 +86,9 @@ def run_and_report(
     as_json: bool,
     publish: str | None = None,
     rerun: Path | None = None,
-    look: ProgressCallback | None = None,
+    page: LiveView | None = None,
 ) -> None:
-    """Reconstruct with progress, then say what came out and where it is. `look` is told of progress, too."""
+    """Reconstruct with progress, then say what came out and where it is. `page` shows it meanwhile."""
     from da3stream.cli.interrupting import interrupt_stops_capture
     from da3stream.cli.progress_view import show_progress
     from da3stream.cli.summary import print_summary
@@ -106,7 +101,7 @@ def run_and_report(
     opened = open_source(source, config) if is_live(source) else source
     try:
         with show_progress(as_json=as_json) as shown, interrupt_stops_capture(opened, shown):
-            progress = shown if look is None else _both(shown, look)
+            progress = shown if page is None else page.beside(shown)
             if publish is None and rerun is None:
                 result = reconstruct(
                     opened, output, config=config, resume=resume, overwrite=overwrite, progress=progress
@@ -118,14 +113,6 @@ def run_and_report(
         click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)
         raise
     print_summary(result, as_json=as_json)
-
-
-def _both(first: ProgressCallback, second: ProgressCallback) -> ProgressCallback:
-    def tell(progress: Progress) -> None:
-        first(progress)
-        second(progress)
-
-    return tell
 
 
 def _listeners(

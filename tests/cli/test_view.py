@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -106,23 +105,22 @@ def test_a_run_shows_itself_and_takes_its_page_with_it(tmp_path: Path) -> None:
     capture = demo_capture()
     encode_video(tmp_path / "walk.mp4", itertools.islice(capture.images(), 20), capture.fps)
     options = ["--config", "cpu", "--resolution", "252", "--chunk-size", "6", "--overlap", "3", "--json"]
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(
-            [*COMMAND, "run", str(tmp_path / "walk.mp4"), "-o", str(tmp_path / "run"), *options, "--view"],
-            stdout=subprocess.PIPE,
-            stderr=said,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-    deadline = time.monotonic() + 60
-    while "http://" not in (tmp_path / "said").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    address = address_in(iter((tmp_path / "said").read_text().splitlines()))
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(tmp_path / "walk.mp4"), "-o", str(tmp_path / "run"), *options, "--view"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "see it at http://" in line:
+            break
+    address = json.loads(lines[-1])["message"].removeprefix("see it at ")
     assert is_served(address)
     assert process.poll() is None
-    assert process.stdout is not None
-    lines = process.stdout.read().splitlines()
+    lines += process.stdout
     assert process.wait(timeout=60) == 0
     assert all(isinstance(json.loads(line), dict) for line in lines)
     assert not is_served(address)
