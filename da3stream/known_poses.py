@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,25 @@ LONGEST_GAP_S = 0.25
 NEAR_PRIOR_S = LONGEST_GAP_S / 2
 LONGEST_PRIOR_GAP_S = 2.0
 """A prior may err: beside a pose it is interpolated over so long a gap (GPS once a second)."""
+
+
+class FrameKeys(Protocol):
+    """What a pose is looked up by: of a `Frame`, or of an image that is listed but not read yet."""
+
+    @property
+    def name(self) -> str | None:
+        """File name."""
+        ...
+
+    @property
+    def source_index(self) -> int:
+        """Position in the source."""
+        ...
+
+    @property
+    def timestamp_s(self) -> float:
+        """Seconds."""
+        ...
 
 
 class KnownPoses:
@@ -66,7 +86,20 @@ class KnownPoses:
         """Whether files of this kind are in metres by custom: those without image names, TUM and KITTI."""
         return self._row_of is None
 
-    def prior_of(self, frame: Frame) -> Array | None:
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    @property
+    def origin(self) -> str:
+        """Where they come from, for messages."""
+        return self._poses.origin
+
+    @property
+    def have_times(self) -> bool:
+        """Whether they are looked up by time."""
+        return self._row_of is None and self._poses.timestamp_s is not None
+
+    def prior_of(self, frame: FrameKeys) -> Array | None:
         """(4, 4) camera to world of a frame as far as a prior has to be right; None if it has none."""
         if self._row_of is not None:
             row = self._named_row(self._row_of, frame)
@@ -78,6 +111,38 @@ class KnownPoses:
         times_s = self._poses.timestamp_s
         is_near = np.abs(times_s[self._nearest(times_s, time_s)] - time_s) <= NEAR_PRIOR_S
         return self._at(times_s, time_s, longest_gap_s=LONGEST_PRIOR_GAP_S if is_near else LONGEST_GAP_S)
+
+    def may_have_later_priors(self, frame: FrameKeys, latest_s: float) -> bool:
+        """Whether frames behind this one may have a prior, in a source that ends before a time (of frames).
+
+        Of a source that gives names to its frames nobody knows.
+        """
+        if self._row_of is not None:
+            numbers = [int(key) for key in self._row_of if key.isdecimal()]
+            return frame.name is not None or max(numbers, default=-1) > frame.source_index
+        times_s = self._poses.timestamp_s
+        if times_s is None:
+            return frame.source_index + 1 < len(self._poses)
+        start_s, stop_s = frame.timestamp_s + self._offset_s, latest_s + self._offset_s
+        return bool(start_s < times_s[-1] + NEAR_PRIOR_S and stop_s > times_s[0] - NEAR_PRIOR_S)
+
+    def in_words(self) -> str:
+        """Which poses there are."""
+        times_s = self._poses.timestamp_s
+        if self._row_of is not None:
+            return f"poses of {_list(list(self._row_of))}"
+        if times_s is not None:
+            return f"{len(times_s)} poses from {times_s[0]:.6f} to {times_s[-1]:.6f} s"
+        return f"{len(self._poses)} poses, from frame 0 on"
+
+    def frame_in_words(self, frame: FrameKeys) -> str:
+        """A frame by what its pose is looked up by."""
+        if self._row_of is not None:
+            return f"image {_name(frame)}"
+        if self._poses.timestamp_s is None:
+            return f"frame {frame.source_index} of the source"
+        made_up = " (made up from the frame number: give --fps)" if self._exact_times else ""
+        return f"frame {frame.source_index} at {frame.timestamp_s + self._offset_s:.6f} s{made_up}"
 
     def of(self, frame: Frame) -> Array:
         """(4, 4) camera to world of a frame.
@@ -94,24 +159,25 @@ class KnownPoses:
     def _by_name(self, row_of: dict[str, int], frame: Frame) -> Array:
         row = self._named_row(row_of, frame)
         if row is None:
-            raise self._missing(f"image {_name(frame)}", got=f"poses of {_list(list(row_of))}")
+            raise self._missing(frame)
         return self._world_from_cam[row]
 
-    def _named_row(self, row_of: dict[str, int], frame: Frame) -> int | None:
+    def _named_row(self, row_of: dict[str, int], frame: FrameKeys) -> int | None:
         return row_of.get(_name(frame), row_of.get(PurePosixPath(_name(frame)).stem))
 
     def _by_position(self, frame: Frame) -> Array:
         if frame.source_index >= len(self._poses):
-            raise self._missing(
-                f"frame {frame.source_index} of the source", got=f"{len(self._poses)} poses, from frame 0 on"
-            )
+            raise self._missing(frame)
         return self._world_from_cam[frame.source_index]
 
     def _by_time(self, times_s: Array, frame: Frame) -> Array:
-        time_s = frame.timestamp_s + self._offset_s
-        pose = self._at(times_s, time_s, longest_gap_s=LONGEST_GAP_S)
+        pose = self._at(times_s, frame.timestamp_s + self._offset_s, longest_gap_s=LONGEST_GAP_S)
         if pose is None:
-            raise self._no_pose_at(frame, times_s, time_s)
+            raise self._missing(
+                frame,
+                expected=f"one at this time, or two around it at most {LONGEST_GAP_S:g} s apart",
+                hint="--pose-offset is added to the times of frames. --start and --end leave frames out.",
+            )
         return pose
 
     def _at(self, times_s: Array, time_s: float, longest_gap_s: float) -> Array | None:
@@ -133,27 +199,18 @@ class KnownPoses:
             key=lambda row: abs(times_s[row] - time_s),
         )
 
-    def _no_pose_at(self, frame: Frame, times_s: Array, time_s: float) -> InputError:
-        made_up = " (made up from the frame number: give --fps)" if self._exact_times else ""
-        return self._missing(
-            f"frame {frame.source_index} at {time_s:.6f} s{made_up}",
-            got=f"{len(times_s)} poses from {times_s[0]:.6f} to {times_s[-1]:.6f} s",
-            expected=f"one at this time, or two around it at most {LONGEST_GAP_S:g} s apart",
-            hint="--pose-offset is added to the times of frames. --start and --end leave frames out.",
-        )
-
     def _missing(
-        self, frame: str, *, got: str, expected: str | None = None, hint: str | None = None
+        self, frame: FrameKeys, *, expected: str | None = None, hint: str | None = None
     ) -> InputError:
         return InputError(
-            f"{self._poses.origin} has no pose for {frame}",
-            got=got,
+            f"{self.origin} has no pose for {self.frame_in_words(frame)}",
+            got=self.in_words(),
             expected=expected,
             hint=hint or "Leave out frames without a pose with --start, --end and --every.",
         )
 
 
-def _name(frame: Frame) -> str:
+def _name(frame: FrameKeys) -> str:
     return frame.name or f"{frame.source_index:06d}.jpg"
 
 

@@ -12,6 +12,7 @@ from da3stream.errors import ConfigError
 from da3stream.geometry.lens import LensCamera
 from da3stream.known_poses import KnownPoses
 from da3stream.masks import MaskFolder
+from da3stream.prior_check import check_count, check_listed
 from da3stream.scene import Frame
 from da3stream.source import ImageFolderSource, open_source
 from da3stream.source.base import FrameSource
@@ -74,6 +75,8 @@ def open_input(source: str | Path | FrameSource, config: Config) -> OpenedInput:
     if path is not None:
         exact_times = getattr(opened, "timestamps_are_synthetic", False) and config.fps is None
         poses = KnownPoses.load(path, config, exact_times=exact_times)
+    if poses is not None and config.poses_as == "prior":
+        _check_priors(poses, opened)
     if poses is not None and config.poses_as == "fixed":
         config = config.model_copy(update=NO_DRIFT)
     masks = None if config.masks is None else MaskFolder(config.masks, lens_of(config), lenses)
@@ -86,6 +89,13 @@ def open_input(source: str | Path | FrameSource, config: Config) -> OpenedInput:
         masks=masks,
         poses_in_metres=_in_metres(poses, config),
     )
+
+
+def _check_priors(poses: KnownPoses, source: FrameSource) -> None:
+    if isinstance(source, ImageFolderSource):
+        check_listed(poses, source.selected())
+    else:
+        check_count(poses)
 
 
 def _in_metres(poses: KnownPoses | None, config: KnownConfig) -> bool:

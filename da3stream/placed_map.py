@@ -27,6 +27,7 @@ from da3stream.optimisation import (
     place_at_known,
     pose_uncertainties,
 )
+from da3stream.placed_map_summary import graph_summary, known_summary
 from da3stream.scene import (
     LoopClosure,
     PlacedCameras,
@@ -72,7 +73,6 @@ class PlacedMap:
         """Indices of the chunks that own frames."""
         self._first_new: list[int] = []
         self._ratios: dict[int, Array] = {}
-        self._unit = 1.0
         self._alignment: WorldAlignment | None = None
         self._used_edges: list[SubmapEdge] = []
         self.report: OptimisationReport | None = None
@@ -82,6 +82,7 @@ class PlacedMap:
         self._priors: PriorReport | None = None
         """What became of the prior poses that the map was pulled to in the end."""
         self._world_from_chain = Sim3.identity()
+        """From the frame and unit of the first submap, but for what was chosen by hand."""
         self._edges = self._new_edges = 0
         self._new_loops: list[int] = []
         self._is_visibly_off, self._is_settled = False, True
@@ -101,19 +102,19 @@ class PlacedMap:
         return placed
 
     @classmethod
-    def chain_of(cls, run: Run, unit: float) -> PlacedMap:
+    def chain_of(cls, run: Run, world_from_chain: Sim3) -> PlacedMap:
         """A map that is not optimised: only its `chain_centres` are those of the finished map.
 
         Args:
             run: finished or not; what was killed between a chunk and its edges ends before that chunk.
-            unit: `chain_unit` of the finished map's summary; 1 as long as there is none.
+            world_from_chain: of the finished map's summary; identity as long as there is none.
         """
         placed = cls(run, None)
         for index in range(len(run.chunks)):
             if index and not run.edges.get(index) and not placed.has_known_poses:
                 break
             placed.add(index)
-        placed._unit, placed._alignment = unit, run.alignment
+        placed._world_from_chain, placed._alignment = world_from_chain, run.alignment
         return placed
 
     def add(self, index: int) -> None:
@@ -203,9 +204,10 @@ class PlacedMap:
             priors=priors,
         )
         self._priors = placement.priors
-        if priors is not None:
-            self._world_from_chain = placement.rigid[0] @ self._chain[0].inverse()
-        self._bent, self._rigid, self._unit, self._alignment = placement.cameras, [], 1.0, None
+        # Without priors the first submap stays where the chain has it.
+        free = priors is None
+        self._world_from_chain = Sim3.identity() if free else placement.rigid[0] @ self._chain[0].inverse()
+        self._bent, self._rigid, self._alignment = placement.cameras, [], None
         self.report, self._distortion = placement.report, placement.distortion
         weights = placement.report.weights
         self._used_edges = [edge for edge, weight in zip(edges, weights, strict=True) if weight > 0]
@@ -222,38 +224,16 @@ class PlacedMap:
         """How the last optimisation went, in plain JSON values, for the report."""
         if self._known is not None:
             return known_summary(self._known)
-        report, distortion = self.report, self._distortion
-        if report is None or distortion is None:
+        if self.report is None or self._distortion is None:
             return {}
-        used, rigid = len(self._used_edges), report.mahalanobis[report.weights > 0]
-        redundant = np.isfinite(report.variance_factor)
-        return {
-            "submaps": len(self),
-            **({} if self._priors is None else {"pose_priors": prior_summary(self._priors)}),
-            "edges": len(report.weights),
-            "edges_refused": len(report.weights) - used,
-            "iterations": report.iterations,
-            "converged": report.converged,
-            "reason": report.reason,
-            "cost_before": report.cost_before,
-            "cost_after": report.cost_after,
-            "chain_unit": self._unit,
-            "loops_unused": [loop for loop, is_used in self.loops_used().items() if not is_used],
-            "variance_factor": report.variance_factor if redundant else None,
-            "residual_in_standard_deviations": {
-                "median": float(np.median(rigid)) if used else None,
-                "largest": float(rigid.max()) if used else None,
-            },
-            "camera_noise": {
-                name: {"jitter": float(jitter), "drift_per_frame": float(drift)}
-                for name, jitter, drift in zip(
-                    ("rotation_rad", "translation_over_depth", "log_scale"),
-                    distortion.jitter,
-                    distortion.drift,
-                    strict=True,
-                )
-            },
-        }
+        return graph_summary(
+            self.report,
+            self._distortion,
+            submaps=len(self),
+            world_from_chain=self._world_from_chain,
+            loops_unused=[loop for loop, is_used in self.loops_used().items() if not is_used],
+            priors=self._priors,
+        )
 
     def pose_uncertainties(self) -> dict[int, PoseUncertainty]:
         """Chunk -> how well its cameras are known, by the last optimisation; empty at known poses."""
@@ -292,8 +272,10 @@ class PlacedMap:
         depth_scales = [self._bent[index].depth_scale for index in self.fine if index in metric]
         if depth_scales:
             unit = float(np.median([np.log(scales).mean() for scales in depth_scales]))
-            self._unit = float(np.exp(-unit))
-            self._move(Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3)))
+            self._world_from_chain = Sim3(
+                scale=float(np.exp(-unit)), rotation=np.eye(3), translation=np.zeros(3)
+            )
+            self._move(self._world_from_chain)
 
     def align(self, alignment: WorldAlignment) -> None:
         """Turn and scale a settled map that is not aligned yet."""
@@ -342,13 +324,13 @@ class PlacedMap:
         the poses were known, as they are placed."""
         if self.has_known_poses:
             return self._placed(index)
-        unit = Sim3(scale=self._unit, rotation=np.eye(3), translation=np.zeros(3))
-        world_from_map = unit if self._alignment is None else self._alignment.world_from_run @ unit
-        return _moved(self._cameras[index], world_from_map @ self._chain[index])
+        in_run = self._world_from_chain @ self._chain[index]
+        aligned = in_run if self._alignment is None else self._alignment.world_from_run @ in_run
+        return _moved(self._cameras[index], aligned)
 
     def _in_world(self, chain_centres: Array) -> Array:
-        in_unit = self._unit * self._world_from_chain.apply(chain_centres)
-        return in_unit if self._alignment is None else self._alignment.world_from_run.apply(in_unit)
+        in_run = self._world_from_chain.apply(chain_centres)
+        return in_run if self._alignment is None else self._alignment.world_from_run.apply(in_run)
 
     def loops_used(self) -> dict[int, bool]:
         """Chunk of each accepted loop -> whether the optimisation kept edges to both of its places."""
@@ -426,37 +408,6 @@ class PlacedMap:
         for row, frame in enumerate(chunk.context):
             ratios[row] = earlier.get(frame, 1.0) * ratio_of.get(frame, 1.0)
         return ratios
-
-
-def known_summary(placement: KnownPlacement) -> dict[str, Any]:
-    """What the scales of submaps at known poses rest on, in plain JSON values.
-
-    `scale_correction` is by how much depth and neighbours have moved the log of what a submap's own cameras
-    say of its scale.
-    """
-    pairs = zip(placement.own, placement.log_scale, strict=True)
-    moved = [abs(float(log_scale) - own.value) for own, log_scale in pairs if own is not None]
-    sigmas = [own.sigma for own in placement.own if own is not None]
-    return {
-        "known_poses": True,
-        "submaps": len(placement.cameras),
-        "submaps_whose_camera_hardly_moves": len(placement.cameras) - len(moved),
-        "log_scale_of_own_cameras": {"median_standard_deviation": float(np.median(sigmas))}
-        if sigmas
-        else None,
-        "scale_correction": {"median": float(np.median(moved)), "largest": max(moved)} if moved else None,
-    }
-
-
-def prior_summary(priors: PriorReport) -> dict[str, Any]:
-    """What became of prior poses, in plain JSON values."""
-    return {
-        "frames": priors.frames,
-        "sigma": priors.sigma,
-        "rotation_sigma_rad": priors.rotation_sigma_rad,
-        "outliers": len(priors.outliers),
-        "first_outliers": list(priors.outliers[:10]),
-    }
 
 
 def _moved(cameras: SubmapCameras, world_from_submap: Sim3) -> PlacedCameras:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, count_chunks
+from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, LoadedWindow, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
 from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError, RunCorruptError
@@ -29,6 +29,7 @@ from da3stream.opening import OpenedInput
 from da3stream.placed_map import PlacedMap
 from da3stream.places import PlaceRecorder
 from da3stream.planning import describe
+from da3stream.prior_check import PriorWatch
 from da3stream.progress import Progress, ProgressCallback, Stage
 from da3stream.report import write_report
 from da3stream.result import Result, Update, loop_counts, result_of
@@ -247,10 +248,16 @@ class Session:
         """Chunks are loaded and estimated ahead, unless they are chosen by what became of those before."""
         has_memory = self.config.memory_keyframes > 0
         chunks = Chunker(self._frames(), self._maker.sizes_of, self._recall if has_memory else None)
-        begin = partial(self._maker.begin, anew=self._places.needs_estimate)
+        priors = self._given.poses if self.config.poses_as == "prior" else None
+        begin = partial(self._begin, PriorWatch(priors, self._total))
         ahead = 0 if has_memory else self._executor.capacity + 1
         leave = getattr(self.source, "stop", lambda: None)
         return ChunksAhead(chunks, begin, ahead=ahead, capacity=self._maker.capacity, leave=leave)
+
+    def _begin(self, priors: PriorWatch, window: LoadedWindow) -> BegunChunk:
+        """Have a chunk estimated. InputError: its frames show that the prior poses are not theirs."""
+        priors.check(window.new)
+        return self._maker.begin(window, anew=self._places.needs_estimate)
 
     def _recall(self, sizes: ChunkSizes, new: Sequence[Frame]) -> tuple[Frame, ...]:
         with self._times.stage("descriptors"):

@@ -352,7 +352,7 @@ class KnownConfig(_Section):
         "every frame needs one, and there are no loops and coarse chunks. prior: they may jitter, drift, be "
         "wrong here and there or be missing for most frames, as those of GPS, odometry or SLAM; the map is "
         "made as without them and pulled to them. Rotations that do not fit the positions, as in files of "
-        "GPS positions, are not used.",
+        "GPS positions, are not used. Once it is certain that no frame will have a prior, the run stops.",
     )
     pose_prior_sigma: float | None = Field(
         None,

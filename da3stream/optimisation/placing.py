@@ -73,7 +73,7 @@ def place(
             report=free.report,
             distortion=distortion,
         )
-    pulled = pull(submaps, honest, free.world_from, distortion, priors, metric_nodes=metric, options=options)
+    pulled = pull(submaps, honest, free, distortion, priors, metric_nodes=metric, options=options)
     used = _used(edges, pulled.report)
     return Placement(
         rigid=pulled.world_from,

@@ -23,7 +23,12 @@ from da3stream.geometry.registration import fit_robust, umeyama
 from da3stream.geometry.sim3 import Sim3, skew
 from da3stream.optimisation.distortion import Distortion
 from da3stream.optimisation.edges import Indices, stack, take, unstack
-from da3stream.optimisation.pose_graph import OptimisationReport, PoseGraphOptions, optimise
+from da3stream.optimisation.pose_graph import (
+    OptimisationReport,
+    OptimisedGraph,
+    PoseGraphOptions,
+    optimise,
+)
 from da3stream.optimisation.shared_frames import CameraTable
 from da3stream.scene import PoseGraph, SubmapCameras, SubmapEdge
 
@@ -100,7 +105,12 @@ class PulledGraph:
     world_from: list[Sim3]
     """world_from_submap of every submap, in the world of the priors."""
     report: OptimisationReport
-    """Of the edges between submaps."""
+    """Of the edges between submaps and the scale prior; what the pose priors cost is not in it.
+
+    `iterations` and `cost_before` are of all steps from the tree on. `variance_factor` is that of the
+    placement without priors: pulled edges fit worse without being worse, and how much of that the priors may
+    take depends on how many loops there are. `cost_after` and `mahalanobis` are of the pulled placement.
+    """
     rows: PriorRows
     """The priors with their final weights."""
     priors: PriorReport
@@ -109,7 +119,7 @@ class PulledGraph:
 def pull(
     submaps: Sequence[SubmapCameras],
     edges: Sequence[SubmapEdge],
-    world_from: Sequence[Sim3],
+    free: OptimisedGraph,
     distortion: Distortion,
     priors: PosePriors,
     *,
@@ -121,7 +131,7 @@ def pull(
     Args:
         submaps: all of them; the position is the node.
         edges: with honest information.
-        world_from: the placement without priors, in a frame and unit of its own.
+        free: the placement without priors, in a frame and unit of its own.
         distortion: how much submaps bend.
         priors: of any frames.
         metric_nodes: submaps in metres.
@@ -135,7 +145,8 @@ def pull(
     middle = np.median(priors.world_from_cam[:, :3, 3], axis=0)
     centred = replace(priors, world_from_cam=_shifted(priors.world_from_cam, -middle))
     problem = _Problem(submaps, edges, distortion, centred)
-    placed = stack(list(world_from))
+    placed = stack(free.world_from)
+    iterations = free.report.iterations
     placed = problem.priors_from_map(placed) @ placed
     for left in reversed(range(ROUNDS)):
         problem.weigh(placed, sigma=priors.sigma if left < GIVEN_ROUNDS else None)
@@ -147,17 +158,29 @@ def pull(
         )
         found = optimise(graph, [Sim3.identity(), *unstack(placed)], options=options)
         placed = take(stack(found.world_from), slice(1, None))
+        iterations += found.report.iterations
     shift = Sim3(rotation=np.eye(3), translation=middle)
     rows = problem.rows()
     return PulledGraph(
         world_from=unstack(_repeated(shift, len(submaps)) @ placed),
-        report=replace(
-            found.report,
-            mahalanobis=found.report.mahalanobis[len(submaps) :],
-            weights=found.report.weights[len(submaps) :],
-        ),
+        report=_of_edges(found.report, free.report, iterations),
         rows=replace(rows, world_from_cam=_shifted(rows.world_from_cam, middle)),
         priors=problem.report(),
+    )
+
+
+def _of_edges(last: OptimisationReport, free: OptimisationReport, iterations: int) -> OptimisationReport:
+    """The report of the last round without the edges of the priors, which come first, one for each submap."""
+    priors = len(last.weights) - len(free.weights)
+    of_priors = float(last.weights[:priors] @ np.square(last.mahalanobis[:priors]))
+    return replace(
+        last,
+        iterations=iterations,
+        cost_before=free.cost_before,
+        cost_after=max(last.cost_after - of_priors, 0.0),  # a chain alone has none, but for rounding
+        mahalanobis=last.mahalanobis[priors:],
+        weights=last.weights[priors:],
+        variance_factor=free.variance_factor,
     )
 
 
@@ -358,7 +381,7 @@ def _too_few(found: int) -> InputError:
         "too few frames have a prior pose",
         got=f"{found}",
         expected=f"at least {FEWEST_PRIORS}",
-        hint="Check the times or names in the file of --poses, and --pose-offset.",
+        hint="Check the times or names in the file of --poses, and --pose-offset; then run with --overwrite.",
     )
 
 

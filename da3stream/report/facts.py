@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from da3stream.geometry.sim3 import Sim3
 from da3stream.loop_closure.verification import problem_of_edge
 from da3stream.placed_map import PlacedMap
+from da3stream.placed_map_summary import world_from_chain_of
 from da3stream.scene import LoopClosure, Trajectory
 from da3stream.store import Run
 from da3stream.store.records import ResourceSample
@@ -103,12 +105,11 @@ class Facts:
     def positions_before(self) -> Array | None:
         """(N, 3) camera centres as the chain of chunks alone places them; None without stored submaps."""
         if self._placed is None and self.has_pixels and self.run.chunks:
-            optimised = self.manifest.get("optimisation", {})
-            unit = 1.0 if optimised.get("known_poses") else optimised.get("chain_unit")
-            if self.is_finished and unit is None:
+            world_from_chain = world_from_chain_of(self.manifest.get("optimisation", {}))
+            if self.is_finished and world_from_chain is None:
                 self._placed = PlacedMap.of(self.run, self.manifest["config"]["scale_prior"])
             else:
-                self._placed = PlacedMap.chain_of(self.run, unit or 1.0)
+                self._placed = PlacedMap.chain_of(self.run, world_from_chain or Sim3.identity())
         if self._placed is None or not len(self._placed):
             return None
         return self._placed.chain_centres()

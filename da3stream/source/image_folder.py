@@ -40,6 +40,11 @@ class ListedImage:
     """Capture time in seconds since 1970, or seconds made from the index."""
     path: Path
 
+    @property
+    def name(self) -> str:
+        """File name."""
+        return self.path.name
+
 
 _ReadImage = tuple[ListedImage, NDArray[np.uint8]]
 

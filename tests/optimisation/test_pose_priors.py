@@ -124,6 +124,20 @@ def test_positions_of_every_tenth_frame_are_enough(seed: int) -> None:
     assert case.error_m(placement.cameras) < min(NOISE * np.sqrt(3), error_without(case.capture))
 
 
+@pytest.mark.parametrize("loops", [(), [(2, 157)], LOOPS])
+def test_the_report_is_of_the_edges_between_submaps(loops: list[tuple[int, int]]) -> None:
+    """Priors take the room that loops leave: how well edges fit each other does not depend on them."""
+    case = given(drive(0, fine=30, loops=loops), noise_m=NOISE, turn_rad=0.02)
+    free = place(case.capture.submaps, case.capture.edges, Sim3.identity()).report
+    report = case.place().report
+    assert len(report.weights) == len(case.capture.edges)
+    assert report.cost_after == pytest.approx(report.weights @ report.mahalanobis**2, rel=1e-6)
+    assert report.cost_before == pytest.approx(free.cost_before)
+    assert free.cost_after < report.cost_after < 7 * len(case.capture.edges)
+    assert report.iterations > free.iterations
+    assert report.variance_factor == pytest.approx(free.variance_factor, nan_ok=True)
+
+
 def test_priors_of_a_part_hold_that_part() -> None:
     case = given(drive(0, fine=30), noise_m=NOISE, turn_rad=0.01)
     half = PosePriors(frames=np.arange(150), world_from_cam=case.priors[:150])

@@ -134,15 +134,90 @@ def test_the_last_update_moves_everything_to_the_priors(tmp_path: Path, world: S
 
 
 def test_what_cannot_be_priors_is_refused(tmp_path: Path, world: SimulatedWorld) -> None:
-    late = write_tum(tmp_path / "late.txt", 1e9 + np.arange(FRAMES), priors_of(world)[:FRAMES])
-    with pytest.raises(InputError, match=r"too few frames have a prior pose; got 0; .* --pose-offset"):
-        run(tmp_path / "run", world, late)
     with pytest.raises(ConfigError, match="add poses_as prior"):
         load_config(None, {"pose_prior_sigma": 0.1})
     (tmp_path / "photos").mkdir()
     assert cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((28, 28, 3), np.uint8))
     with pytest.raises(ConfigError, match=r"no poses to take as priors. Add --poses FILE"):
         open_input(tmp_path / "photos", load_config(None, {"poses_as": "prior"}))
+
+
+class UnknownLength(SimulatedSource):
+    def size_hint(self) -> int:
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("source_of", [SimulatedSource, UnknownLength])
+@pytest.mark.parametrize("memory", [0, 4])
+def test_poses_on_another_clock_stop_the_run_before_anything_is_stored(
+    tmp_path: Path, world: SimulatedWorld, source_of: type[SimulatedSource], memory: int
+) -> None:
+    """Without --pose-offset; then the same command with it."""
+    times = 1e9 + np.arange(FRAMES) / 10
+    path = write_tum(tmp_path / "unix.txt", times, priors_of(world)[:FRAMES])
+    estimator = CountingEstimator(world)
+    config = load_config(None, {**OPTIONS, "poses": str(path), "memory_keyframes": memory})
+    with pytest.raises(InputError, match=r"no pose for any .* from 1000000000\.0.* frame 15 at 1\.5.* s"):
+        da3stream.reconstruct(source_of(world), tmp_path / "run", config=config, estimator=estimator)
+    assert estimator.chunks == []
+    assert not (tmp_path / "run").exists()
+    config = config.model_copy(update={"pose_offset": 1e9})
+    da3stream.reconstruct(source_of(world), tmp_path / "run", config=config, estimator=estimator)
+
+
+def test_priors_that_begin_late_are_waited_for(tmp_path: Path, world: SimulatedWorld) -> None:
+    """The first of the frames' 7 s have none; those after the first chunk do."""
+    late = np.arange(40, FRAMES)
+    path = write_tum(tmp_path / "gps.txt", late / 10, priors_of(world)[late])
+    run(tmp_path / "run", world, path)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert manifest["optimisation"]["pose_priors"]["frames"] == len(late)
+
+
+def test_that_no_more_priors_come_is_said_when_it_is_certain(tmp_path: Path, world: SimulatedWorld) -> None:
+    """Poses between frames of the second chunk, whose times are made up: only equal ones count."""
+    path = write_tum(tmp_path / "gap.txt", np.array([2.0, 2.1, 2.2]) + 1e-2, priors_of(world)[:3])
+    source = SimulatedSource(world)
+    source.timestamps_are_synthetic = True  # type: ignore[attr-defined]
+    estimator = CountingEstimator(world)
+    config = load_config(None, {**OPTIONS, "poses": str(path)})
+    with pytest.raises(InputError, match=r"nor for those to come.* give --fps.* run again with --overwrite"):
+        da3stream.reconstruct(source, tmp_path / "run", config=config, estimator=estimator)
+    assert max(frame for chunk in estimator.chunks for frame in chunk) < 40
+
+
+def test_priors_of_other_images_are_refused_when_the_folder_is_opened(tmp_path: Path) -> None:
+    folder, poses = tmp_path / "photos", np.tile(np.eye(4), (5, 1, 1))
+    folder.mkdir()
+    for name in "abcde":
+        assert cv2.imwrite(str(folder / f"{name}.png"), np.zeros((28, 28, 3), np.uint8))
+
+    def open_with(path: Path, **options: Any) -> None:
+        open_input(folder, load_config(None, {"poses": str(path), "poses_as": "prior", **options}))
+
+    def write_names(names: str) -> Path:
+        frames = [
+            {"file_path": f"images/{name}.png", "transform_matrix": np.eye(4).tolist()} for name in names
+        ]
+        path = tmp_path / "transforms.json"
+        path.write_text(json.dumps({"frames": frames}))
+        return path
+
+    open_with(write_names("xabc"))
+    with pytest.raises(InputError, match=r"poses of 2 of 5 images; .* 'x\.png', .*; image a\.png"):
+        open_with(write_names("xabyz"))
+    lines = write_kitti(tmp_path / "kitti.txt", poses)
+    open_with(lines)
+    with pytest.raises(InputError, match=r"poses of 2 of 2 images; got 5 poses, from frame 0 on"):
+        open_with(lines, max_frames=2)
+    with pytest.raises(InputError, match=r"5 poses from 100\.0.* to 104\.0.* s; frame 0 at 0\.0.* s"):
+        open_with(write_tum(tmp_path / "tum.txt", 100.0 + np.arange(5), poses))
+
+
+def test_two_lines_are_too_few_for_any_source(tmp_path: Path, world: SimulatedWorld) -> None:
+    path = write_kitti(tmp_path / "two.txt", priors_of(world)[:2])
+    with pytest.raises(InputError, match="too few poses for priors; got 2; expected at least 3"):
+        run(tmp_path / "run", world, path)
 
 
 def test_near_a_pose_gaps_may_be_long() -> None:

@@ -62,18 +62,34 @@ def interrupted(folder: Path, fail_at: int) -> None:
         reconstruct(world, folder, WatchedFileSystem(), estimator=estimator)
 
 
+@pytest.mark.parametrize("made", ["run_directory", "prior_run_directory"])
 def test_the_page_at_the_end_of_a_run_is_the_one_that_the_command_writes(
-    run_directory: Path, tmp_path: Path
+    made: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The first is made with the finished map, the second without optimising anything."""
-    shutil.copytree(run_directory, tmp_path / "run")
+    folder: Path = request.getfixturevalue(made)
+    shutil.copytree(folder, tmp_path / "run")
     run = open_existing(tmp_path / "run")
     try:
         write_report(run)
     finally:
         run.close()
-    assert report_of(tmp_path / "run") == report_of(run_directory)
-    assert (tmp_path / "run" / "run.json").read_bytes() == (run_directory / "run.json").read_bytes()
+    assert report_of(tmp_path / "run") == report_of(folder)
+    assert (tmp_path / "run" / "run.json").read_bytes() == (folder / "run.json").read_bytes()
+
+
+def test_with_priors_the_path_before_loops_lies_where_they_do(prior_run_directory: Path) -> None:
+    run = open_existing(prior_run_directory)
+    try:
+        facts = Facts(run)
+        before, after = facts.positions_before, facts.positions_after
+    finally:
+        run.close()
+    assert before is not None
+    assert after is not None
+    assert np.linalg.norm(after, axis=1).min() > 500
+    length = np.linalg.norm(np.diff(after, axis=0), axis=1).sum()
+    assert np.linalg.norm(before - after, axis=1).max() < 0.1 * length
 
 
 def test_it_has_all_sections_and_is_small(run_directory: Path) -> None:
@@ -354,7 +370,7 @@ def test_a_metric_run_has_the_path_before_loops_in_metres(tmp_path: Path) -> Non
     assert before is not None
     steps = [np.linalg.norm(np.diff(path, axis=0), axis=1).sum() for path in (before, after)]
     assert steps[0] == pytest.approx(steps[1], rel=0.05)
-    assert json.loads((tmp_path / "run.json").read_text())["optimisation"]["chain_unit"] != 1
+    assert json.loads((tmp_path / "run.json").read_text())["optimisation"]["world_from_chain"]["scale"] != 1
 
 
 @pytest.mark.parametrize(("residual", "mark"), [(0.004, "good"), (0.08, "look")])

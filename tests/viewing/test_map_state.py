@@ -47,6 +47,18 @@ def test_before_the_optimisation_the_path_is_that_of_the_picture(run: FollowedRu
     assert np.linalg.norm(before.centres[-1] - state.centres[-1]) > 1e-3
 
 
+def test_with_priors_the_path_before_lies_where_they_do(pulled_run: FollowedRun) -> None:
+    placed = PlacedMap.of(pulled_run, None)
+    state = state_of(pulled_run, placed)
+    before = state.before_optimisation()
+    np.testing.assert_allclose(before.centres, placed.chain_centres(), atol=1e-9)
+    assert np.linalg.norm(state.centres, axis=1).min() > 500
+    assert np.linalg.norm(before.centres - state.centres, axis=1).max() < 0.1 * state.length
+    np.testing.assert_allclose(before.depth_scale, state.depth_scale, rtol=0.3)
+    turned = before.world_from_cam[:, :, :3] @ state.world_from_cam[:, :, :3].transpose(0, 2, 1)
+    assert np.trace(turned, axis1=1, axis2=2).min() > 1 + 2 * np.cos(0.2)
+
+
 def test_a_child_that_fails_says_why(run: FollowedRun, tmp_path: Path) -> None:
     with pytest.raises(ProcessLostError, match="no run directory"):
         replayed(tmp_path, first_state_of(FinishedRun(run.root)))
