@@ -104,7 +104,7 @@ class WrittenOutputs:
         """What went wrong without ending the run."""
         return warnings_of_outputs(self.figures)
 
-    def entries(self, run: Run) -> dict[str, Any]:
+    def entries(self, run: Run, placed: PlacedMap) -> dict[str, Any]:
         """Entries of run.json about all outputs of a run, of which these were just written.
 
         What it said about older ones of the same formats is replaced.
@@ -112,7 +112,8 @@ class WrittenOutputs:
         before = run.manifest.get("outputs", {})
         outputs = {name: figures for name, figures in before.items() if name not in self.figures}
         outputs |= {name: dict(figures) for name, figures in self.figures.items() if figures}
-        warnings = [*warnings_of(run), *too_far_out(run.trajectory()), *warnings_of_outputs(outputs)]
+        of_map = [*placed.warnings, *too_far_out(run.trajectory())]
+        warnings = [*warnings_of(run), *of_map, *warnings_of_outputs(outputs)]
         return {"outputs": outputs, "warnings": warnings}
 
 

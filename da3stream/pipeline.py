@@ -134,7 +134,7 @@ def export(
             status="finished",
             formats=list(formats),
             output_options=_output_options(run, names, own, config),
-            **written.entries(run),
+            **written.entries(run, placed),
         )
         write_report(run, placed)
         return run.root
@@ -196,7 +196,7 @@ def align(
         watching = progress or ignore_progress
         written = write_formats(run, placed, names, config, source=source, progress=watching)
         run.write_manifest(
-            status="finished", formats=list(names), is_metric=placed.is_metric, **written.entries(run)
+            status="finished", formats=list(names), is_metric=placed.is_metric, **written.entries(run, placed)
         )
         write_report(run, placed)
         return alignment

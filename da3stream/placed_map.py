@@ -27,7 +27,7 @@ from da3stream.optimisation import (
     place_at_known,
     pose_uncertainties,
 )
-from da3stream.placed_map_summary import graph_summary, known_summary
+from da3stream.placed_map_summary import graph_summary, known_summary, prior_warnings, tells_unit
 from da3stream.scene import (
     LoopClosure,
     PlacedCameras,
@@ -175,7 +175,8 @@ class PlacedMap:
         if self._alignment is not None and self._alignment.is_metric:
             return True
         if self.has_known_poses or self._priors is not None:
-            return bool(self._run.manifest.get("poses_in_metres"))
+            is_told = self._priors is None or tells_unit(self._priors)
+            return is_told and bool(self._run.manifest.get("poses_in_metres"))
         return bool(self._metric_chunks)
 
     def needs_optimisation(self) -> bool:
@@ -234,6 +235,11 @@ class PlacedMap:
             loops_unused=[loop for loop, is_used in self.loops_used().items() if not is_used],
             priors=self._priors,
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the last optimisation leaves open, in words."""
+        return [] if self._priors is None else prior_warnings(self._priors)
 
     def pose_uncertainties(self) -> dict[int, PoseUncertainty]:
         """Chunk -> how well its cameras are known, by the last optimisation; empty at known poses."""

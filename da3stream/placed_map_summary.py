@@ -10,6 +10,9 @@ import numpy as np
 from da3stream.geometry.sim3 import Sim3
 from da3stream.optimisation import Distortion, KnownPlacement, OptimisationReport, PriorReport
 
+UNSURE_SCALE, NO_SCALE = 0.05, 0.3
+"""Standard deviations of the log of the unit from which on it is warned of, and counts as unknown."""
+
 
 def graph_summary(
     report: OptimisationReport,
@@ -92,6 +95,20 @@ def known_summary(placement: KnownPlacement) -> dict[str, Any]:
     }
 
 
+def tells_unit(priors: PriorReport) -> bool:
+    """Whether the unit of prior poses is that of the map: their noise does not hide the size of the path."""
+    return priors.scale_uncertainty < NO_SCALE
+
+
+def prior_warnings(priors: PriorReport) -> list[str]:
+    """A line if prior poses leave the unit open."""
+    share = priors.scale_uncertainty
+    if share < UNSURE_SCALE:
+        return []
+    line = f"the prior poses are so noisy beside the size of the path that its unit may be off by {share:.0%}"
+    return [line if tells_unit(priors) else f"{line}: do they belong to this video?"]
+
+
 def _prior_summary(priors: PriorReport) -> dict[str, Any]:
     """What became of prior poses, in plain JSON values."""
     return {
@@ -100,4 +117,5 @@ def _prior_summary(priors: PriorReport) -> dict[str, Any]:
         "rotation_sigma_rad": priors.rotation_sigma_rad,
         "outliers": len(priors.outliers),
         "first_outliers": list(priors.outliers[:10]),
+        "scale_uncertainty": priors.scale_uncertainty,
     }

@@ -209,7 +209,7 @@ class Session:
             optimisation=self._placed.summary(),
             measured=self._measured(),
             is_metric=self._placed.is_metric,
-            **written.entries(self.run),
+            **written.entries(self.run, self._placed),
         )
         self._report(self._placed)
         self._keep_what_was_asked_for()

@@ -96,6 +96,8 @@ class PriorReport:
     """Frames with a prior."""
     outliers: tuple[int, ...]
     """Frames whose prior is hardly believed."""
+    scale_uncertainty: float
+    """Standard deviation of the log of the unit: of what noisy positions tell of the size of the path."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -165,7 +167,7 @@ def pull(
         world_from=unstack(_repeated(shift, len(submaps)) @ placed),
         report=_of_edges(found.report, free.report, iterations),
         rows=replace(rows, world_from_cam=_shifted(rows.world_from_cam, middle)),
-        priors=problem.report(),
+        priors=problem.report(placed),
     )
 
 
@@ -297,8 +299,8 @@ class _Problem:
             rotation_certainty=self._rotation_certainty,
         )
 
-    def report(self) -> PriorReport:
-        """What the last `weigh` made of them."""
+    def report(self, placed: Sim3) -> PriorReport:
+        """What the last `weigh` made of them; `placed` is the map in their world."""
         frames = self._priors.frames[self._prior]
         wrong = frames[self._own & (self._weight < _OUTLIER)]
         blind = self._rotation_sigma >= BLIND_ROTATION_RAD
@@ -307,7 +309,14 @@ class _Problem:
             rotation_sigma_rad=None if blind else self._rotation_sigma,
             frames=int(self._own.sum()),
             outliers=tuple(int(frame) for frame in wrong),
+            scale_uncertainty=self._scale_uncertainty(placed),
         )
+
+    def _scale_uncertainty(self, placed: Sim3) -> float:
+        """A position of variance v at a distance r from the middle tells it with a variance of v / r^2."""
+        centres = self._world_from_cam(placed)[:, :3, 3]
+        from_middle = centres - np.average(centres, axis=0, weights=self._certainty)
+        return float(1 / np.sqrt(self._certainty @ np.square(from_middle).sum(axis=1)))
 
     def _world_from_cam(self, placed: Sim3) -> Array:
         return take(placed, self._submap).move_pose(self._in_submap)

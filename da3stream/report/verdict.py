@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from da3stream.placed_map_summary import UNSURE_SCALE
 from da3stream.report.facts import Facts
 from da3stream.report.map import drift_closed
 from da3stream.report.numbers import count, percent
@@ -129,6 +130,8 @@ def _depth(strip: list[StripFrame]) -> Iterator[Verdict]:
 def _scale(facts: Facts) -> Iterator[Verdict]:
     if not facts.is_finished:
         return
+    if (priors := facts.manifest.get("optimisation", {}).get("pose_priors")) is not None:
+        yield _priors(priors)
     alignment = facts.run.alignment
     if facts.is_metric:
         by_hand = alignment is not None and alignment.is_metric
@@ -146,6 +149,17 @@ def _scale(facts: Facts) -> Iterator[Verdict]:
             "Lengths are in an arbitrary unit. In metres: `da3stream align RUN --known-distance A B METRES`"
         )
         yield Verdict(mark="open", text=text, section="summary")
+
+
+def _priors(priors: Mapping[str, Any]) -> Verdict:
+    unsure = priors["scale_uncertainty"]
+    turns = "used" if priors["rotation_sigma_rad"] is not None else "left out, as they do not fit"
+    text = (
+        f"{count(priors['frames'], 'frame')} with a prior pose: positions off by {priors['sigma']:.3g} units"
+        f" on each axis, {priors['outliers']:,} believed to be wrong, rotations {turns}. The unit that they give"
+        f" the map is uncertain by {percent(unsure)}."
+    )
+    return Verdict(mark="good" if unsure < UNSURE_SCALE else "look", text=text, section="summary")
 
 
 def _warnings(facts: Facts) -> Iterator[Verdict]:

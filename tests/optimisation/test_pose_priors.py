@@ -100,6 +100,22 @@ def test_noise_is_found_and_averaged_out(seed: int, loops: list[tuple[int, int]]
     assert placement.priors.outliers == ()
 
 
+def test_how_well_the_unit_is_known_is_how_much_it_varies() -> None:
+    """Over the noise; the path is 0.1 of a depth a frame long."""
+    capture = drive(0, fine=6, bending=EXACT)
+    logs, told = [], []
+    for seed in range(24):
+        case = given(capture, noise_m=0.3 * DEPTH_M, seed=seed)
+        placement = case.place(sigma=0.3 * DEPTH_M * UNIT)
+        logs.append(np.log(placement.cameras[0].depth_scale[0]))
+        assert placement.priors is not None
+        told.append(placement.priors.scale_uncertainty)
+    assert np.std(logs) == pytest.approx(np.median(told), rel=0.5)
+    exact = given(capture).place().priors
+    assert exact is not None
+    assert exact.scale_uncertainty < 0.1 * np.median(told)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_one_wrong_prior_in_ten_changes_little_and_is_named(seed: int) -> None:
     capture = drive(seed, fine=30)

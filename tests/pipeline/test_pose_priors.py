@@ -68,6 +68,19 @@ def test_the_map_ends_in_the_frame_and_unit_of_noisy_priors(tmp_path: Path, worl
     assert found["sigma"] == pytest.approx(NOISE_M, rel=0.3)
 
 
+def test_priors_that_leave_the_unit_open_are_said(tmp_path: Path, world: SimulatedWorld) -> None:
+    length_m = float(np.ptp(world.world_from_cam[:FRAMES, :3, 3], axis=0).max())
+    poses = write_kitti(tmp_path / "priors.txt", priors_of(world, noise_m=3 * length_m))
+    result = run(tmp_path / "run", world, poses)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert manifest["is_metric"] is False
+    (said,) = [warning for warning in result.warnings if "prior poses are so noisy" in warning]
+    assert "do they belong to this video?" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "with a prior pose: positions off by" in page
+    assert "Lengths are in metres" not in page
+
+
 def test_a_few_frames_with_a_pose_are_enough(tmp_path: Path, world: SimulatedWorld) -> None:
     """Once a second, on another clock, as GPS gives them."""
     priors = priors_of(world, noise_m=0.03)
