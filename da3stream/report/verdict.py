@@ -105,7 +105,7 @@ def _loops(facts: Facts) -> Iterator[Verdict]:
 
 def _optimisation(facts: Facts) -> Iterator[Verdict]:
     summary = facts.manifest.get("optimisation", {})
-    if "converged" not in summary:
+    if "converged" not in summary or not summary["edges"]:
         return
     refused = summary["edges_refused"]
     text = f"The pose graph of {count(summary['submaps'], 'submap')} and {count(summary['edges'], 'edge')} "
