@@ -96,8 +96,12 @@ def known_summary(placement: KnownPlacement) -> dict[str, Any]:
 
 
 def tells_unit(priors: PriorReport) -> bool:
-    """Whether the unit of prior poses is that of the map: their noise does not hide the size of the path."""
-    return priors.scale_uncertainty < NO_SCALE
+    """Whether the unit of prior poses is that of the map: their noise does not hide the size of the path.
+
+    Positions whose rotations were of no use settle the map's rotation, too, and so fit better than they are.
+    """
+    most = UNSURE_SCALE if priors.rotation_sigma_rad is None else NO_SCALE
+    return priors.scale_uncertainty < most
 
 
 def prior_warnings(priors: PriorReport) -> list[str]:

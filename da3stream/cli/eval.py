@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from da3stream.evaluation import ErrorStatistics, Evaluation
 
 
+_BASIS = {
+    "names": "names",
+    "timestamps": "timestamps",
+    "index": "position: row i of the truth is frame i of the source",
+}
+
+
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
@@ -83,7 +90,7 @@ def table(evaluation: Evaluation) -> str:
     pairs, delta = evaluation.associated_frames, evaluation.rpe_delta_frames
     over = f"over {delta} frame" + ("s" if delta > 1 else "")
     rows = {
-        "associated frames": f"{pairs} of {evaluation.estimate_frames}, by {evaluation.method}",
+        "associated frames": f"{pairs} of {evaluation.estimate_frames}, by {_BASIS[evaluation.method]}",
         "path length": f"{evaluation.path_length:.6g}",
         f"ATE ({evaluation.alignment})": _statistics(evaluation.ate),
         "ATE / path length": f"{evaluation.ate_percent:.3g} %",

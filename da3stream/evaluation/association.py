@@ -36,8 +36,9 @@ def associate(
 ) -> Association:
     """Pair up two trajectories.
 
-    By image names where both sides have them and some agree; else by times where both have times; else by
-    position: row i of the truth is frame i of the source (KITTI).
+    By image names where both sides have them and some agree; else by times where both have times that are
+    not made up; else by position: row i of the truth is frame i of the source (KITTI). By position only if
+    both sides are numbered, or mere lists, or have the same number of poses without gaps.
 
     Args:
         estimate: one side.
@@ -51,8 +52,9 @@ def associate(
         by_name = _by_names(estimate.names, truth.names)
         if len(by_name):
             return by_name
-    if estimate.timestamp_s is not None and truth.timestamp_s is not None:
-        by_time = _by_timestamps(estimate.timestamp_s, truth.timestamp_s, max_time_difference_s)
+    estimate_s, truth_s = _true_times(estimate), _true_times(truth)
+    if estimate_s is not None and truth_s is not None:
+        by_time = _by_timestamps(estimate_s, truth_s, max_time_difference_s)
         if not len(by_time):
             raise _no_common_time(estimate, truth, max_time_difference_s)
         return by_time
@@ -60,8 +62,21 @@ def associate(
         raise InputError(
             "no image name occurs in both trajectories",
             got=f"{estimate.names[0]!r}, ... and {truth.names[0]!r}, ...",
+            hint="Are both of the same images? Times that are made up from frame numbers do not count.",
         )
+    if not (_is_numbered(estimate) and _is_numbered(truth)) and _positions(estimate) != _positions(truth):
+        raise _nothing_in_common(estimate, truth)
     return _by_position(estimate, truth)
+
+
+def _true_times(poses: PoseSequence) -> NDArray[np.float64] | None:
+    """(N,) seconds; None if there are none, or they are made up from frame numbers."""
+    return None if poses.timestamps_are_synthetic else poses.timestamp_s
+
+
+def _is_numbered(poses: PoseSequence) -> bool:
+    """Whether positions in the source are known, or nothing but the order is (KITTI: line i is frame i)."""
+    return poses.source_index is not None or (poses.names is None and poses.timestamp_s is None)
 
 
 def _by_names(estimate: tuple[str, ...], truth: tuple[str, ...]) -> Association:
@@ -101,16 +116,16 @@ def _nearest(times: NDArray[Any], others: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _by_position(estimate: PoseSequence, truth: PoseSequence) -> Association:
-    found = _equal_keys("index", _source_index(estimate), _source_index(truth))
+    found = _equal_keys("index", _positions(estimate), _positions(truth))
     if not len(found):
         raise InputError(
             "the two trajectories have no frame in common",
-            got=f"frames {_span(_source_index(estimate))} and {_span(_source_index(truth))}",
+            got=f"frames {_span(_positions(estimate))} and {_span(_positions(truth))}",
         )
     return found
 
 
-def _source_index(poses: PoseSequence) -> list[int]:
+def _positions(poses: PoseSequence) -> list[int]:
     return list(range(len(poses))) if poses.source_index is None else [int(i) for i in poses.source_index]
 
 
@@ -136,9 +151,26 @@ def _span(values: Any) -> str:
 
 
 def _no_common_time(estimate: PoseSequence, truth: PoseSequence, tolerance: float) -> InputError:
-    made_up = " (made up from the frame numbers)" if estimate.timestamps_are_synthetic else ""
     return InputError(
         f"no pose of the estimate lies within {tolerance:g} s of one of the truth",
-        got=f"times {_span(estimate.timestamp_s)} s{made_up} and {_span(truth.timestamp_s)} s",
+        got=f"times {_span(estimate.timestamp_s)} s and {_span(truth.timestamp_s)} s",
         hint="Both sides need the same clock; --max-time-difference bridges different frame rates.",
     )
+
+
+def _nothing_in_common(estimate: PoseSequence, truth: PoseSequence) -> InputError:
+    return InputError(
+        "nothing says which poses of the two trajectories belong together",
+        got=f"{_described(estimate)} and {_described(truth)}",
+        expected="image names or times of one clock on both sides",
+        hint="Name the run directory rather than a file in it, or give the truth as a KITTI file with a line "
+        "for every frame of the source.",
+    )
+
+
+def _described(poses: PoseSequence) -> str:
+    """How many poses there are, and what is known of them."""
+    times = "made-up times" if poses.timestamps_are_synthetic else "times"
+    known = {"names": poses.names, times: poses.timestamp_s}
+    words = " and ".join(name for name, values in known.items() if values is not None)
+    return f"{len(poses)} poses with {words or 'their order only'}"

@@ -11,26 +11,32 @@ import numpy as np
 from da3stream.errors import FormatError
 from da3stream.evaluation.pose_sequence import PoseSequence
 from da3stream.evaluation.text_formats import check_rotations, read_kitti_4x4, read_tum
+from da3stream.store import FinishedRun
 
-_CAMERAS, _TUM, _POSES = "cameras.json", "trajectory_tum.txt", "camera_poses.txt"
+_CAMERAS, _MANIFEST, _TUM, _POSES = "cameras.json", "run.json", "trajectory_tum.txt", "camera_poses.txt"
 
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` holds the poses of a run."""
-    return any((folder / name).is_file() for name in (_CAMERAS, _TUM, _POSES))
+    return any((folder / name).is_file() for name in (_CAMERAS, _MANIFEST, _TUM, _POSES))
 
 
 def read_run(folder: Path) -> PoseSequence:
-    """Read cameras.json; in runs that did not write it trajectory_tum.txt, or camera_poses.txt.
+    """Read cameras.json; in runs that did not write it what the run has recorded. Without a run.json, read
+    trajectory_tum.txt or camera_poses.txt.
 
-    Poses from the first know their image names, times and positions in the source, those from the second
+    Poses from the first two know their image names, times and positions in the source, those from the third
     their times, those from the last only their order (this is also what DA3-Streaming leaves).
 
     Raises:
         FormatError: the file is malformed.
+        RunIncompleteError: the run has not finished.
+        RunCorruptError: what it has recorded is damaged.
     """
     if (folder / _CAMERAS).is_file():
         return _read_cameras(folder / _CAMERAS)
+    if (folder / _MANIFEST).is_file():
+        return _read_records(folder)
     if (folder / _TUM).is_file():
         return read_tum(folder / _TUM)
     return read_kitti_4x4(folder / _POSES)
@@ -54,6 +60,19 @@ def _read_cameras(path: Path) -> PoseSequence:
         raise FormatError(f"{path} lists no camera")
     check_rotations(poses.world_from_cam, [f"{path}: frame {row}" for row in range(len(poses))])
     return poses
+
+
+def _read_records(folder: Path) -> PoseSequence:
+    run = FinishedRun(folder)
+    tables = run.frame_tables()
+    return PoseSequence(
+        world_from_cam=run.trajectory_field("world_from_cam"),
+        timestamp_s=run.trajectory_field("timestamp_s"),
+        names=tuple(name for table in tables for name in table.names),
+        source_index=np.concatenate([table.source_index for table in tables]),
+        timestamps_are_synthetic=bool(run.manifest["timestamps_are_synthetic"]),
+        origin=str(folder),
+    )
 
 
 def _column(frames: list[dict[str, Any]], key: str, dtype: type) -> Any:

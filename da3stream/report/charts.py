@@ -62,7 +62,7 @@ def curve(
     if is_drawn and budget is not None:
         ((x1, y1), (x2, _)) = place(np.array([0.0, right]), np.array([budget, budget]))
         parts.append(element("line", x1=x1, x2=x2, y1=y1, y2=y1, class_="budget"))
-    words = f"{title}: at most {y_text(peak)}"
+    words = f"{title}: largest sample {y_text(peak)}"
     if budget is not None:
         words += f" of {y_text(budget)} {budget_name} ({peak / budget:.0%})"
     picture = element("svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="chart")

@@ -120,6 +120,17 @@ class Facts:
         return bool(self.manifest.get("is_metric", False))
 
     @cached_property
+    def chosen_world(self) -> str | None:
+        """What `da3stream align` has made of the world, in words; None if nothing."""
+        alignment = self.run.alignment
+        if alignment is None or not self.is_finished:
+            return None
+        turned = {"plane": "turned upright by the ground plane", "gravity": "turned upright by gravity"}
+        words = "not turned" if alignment.up is None else turned[alignment.up]
+        scale = f"scaled by {alignment.world_from_run.scale:.6g}" if alignment.is_metric else "not scaled"
+        return f"{words}, {scale}"
+
+    @cached_property
     def loops(self) -> list[LoopClosure]:
         """All verified candidates, in the order of their verification."""
         return list(self.run.loops.values())

@@ -25,6 +25,7 @@ MOST_POINTS = 1500
 MOST_LABELS = 300
 """Frames whose number appears under the pointer."""
 MOST_LOOPS = 150
+_VISIBLE_PIXELS = 0.5
 PIECES = 64
 """Colours along the path."""
 _TIME_COLOURS = ((59, 91, 219), (12, 133, 153), (47, 158, 68), (245, 159, 0), (224, 49, 49))
@@ -38,7 +39,8 @@ def path_map(facts: Facts) -> Html | None:
         return None
     origin, plane = path[0], _plane_from_above(facts, path)
     shown = (path - origin) @ plane
-    chain = None if before is None or after is None else (before - origin) @ plane
+    earlier = path_before(facts)
+    chain = None if earlier is None else (earlier - origin) @ plane
     everything = shown if chain is None else np.concatenate([shown, chain])
     size = (WIDTH, _height(everything))
     axes = Axes.around(everything, size)
@@ -58,6 +60,16 @@ def path_map(facts: Facts) -> Html | None:
         class_="map",
         role="img",
     )
+
+
+def path_before(facts: Facts) -> Array | None:
+    """(N, 3) camera centres before loops and optimisation; None if unknown, or if nothing is seen to move."""
+    before, after = facts.positions_before, facts.positions_after
+    if before is None or after is None:
+        return None
+    extent = float(np.linalg.norm(np.ptp(after, axis=0)))
+    moved = float(np.linalg.norm(after - before, axis=1).max())
+    return before if moved * WIDTH > _VISIBLE_PIXELS * extent else None
 
 
 def time_colour(share: float) -> str:

@@ -106,7 +106,7 @@ def _loops(facts: Facts) -> Iterator[Verdict]:
 
 def _optimisation(facts: Facts) -> Iterator[Verdict]:
     summary = facts.manifest.get("optimisation", {})
-    if "converged" not in summary:
+    if "converged" not in summary or not summary["edges"]:
         return
     refused = summary["edges_refused"]
     text = f"The pose graph of {count(summary['submaps'], 'submap')} and {count(summary['edges'], 'edge')} "
@@ -156,8 +156,8 @@ def _priors(priors: Mapping[str, Any]) -> Verdict:
     turns = "used" if priors["rotation_sigma_rad"] is not None else "left out, as they do not fit"
     text = (
         f"{count(priors['frames'], 'frame')} with a prior pose: positions off by {priors['sigma']:.3g} units"
-        f" on each axis, {priors['outliers']:,} believed to be wrong, rotations {turns}. The unit that they give"
-        f" the map is uncertain by {percent(unsure)}."
+        f" on each axis, {priors['outliers']:,} believed to be wrong, rotations {turns}. The unit that"
+        f" they give the map is uncertain by {percent(unsure)}."
     )
     return Verdict(mark="good" if unsure < UNSURE_SCALE else "look", text=text, section="summary")
 

@@ -16,7 +16,7 @@ from da3stream.store.frame_file import read_frame
 from da3stream.store.journal import JOURNAL, Event, complete_events
 from da3stream.store.manifest import MANIFEST, load_manifest
 from da3stream.store.opening import read_manifest
-from da3stream.store.records import parse_alignment, parse_loop
+from da3stream.store.records import ChunkRecord, FrameTable, parse_alignment, parse_loop
 from da3stream.store.run import TRAJECTORY, frames_path, submap_path
 from da3stream.store.submap_file import FrameMaps, read_all_cameras, read_frame_maps
 from da3stream.store.trajectory_file import read_trajectory_field
@@ -71,6 +71,16 @@ class FinishedRun:
     def trajectory_field(self, name: str) -> NDArray[Any]:
         """One field of the final `Trajectory`. RunCorruptError if it cannot be read."""
         return read_trajectory_field(self._files.path(TRAJECTORY), name)
+
+    def frame_tables(self) -> list[FrameTable]:
+        """What is known of the frames of each chunk that owns some, in their order. Reads the journal again.
+
+        Raises:
+            RunCorruptError: the journal is damaged.
+        """
+        events = (event for event in _wanted_events(self.root) if event["event"] == "chunk" and event["new"])
+        tables = {event["index"]: ChunkRecord.parse(event).frames for event in events}
+        return [tables[index] for index in self._fine[:, 2].tolist()]
 
     def image_of(self, frame: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB image of one frame, read alone. KeyError if there is none.

@@ -106,3 +106,32 @@ def test_what_does_not_fit_says_what_both_sides_have():
         associate(poses(timestamp_s=[0.0, 1.0]), poses(timestamp_s=[100.0, 101.0]))
     with pytest.raises(InputError, match="frames 50 to 60 and 0 to 1"):
         associate(poses(source_index=[50, 60]), poses(source_index=[0, 1]))
+
+
+def test_times_that_are_made_up_pair_nothing():
+    """Two unrelated folders of images both begin at 0 s."""
+    fox = poses(names=("0001.jpg", "0002.jpg"), timestamp_s=[0.0, 0.1], timestamps_are_synthetic=True)
+    kitti = poses(names=("000000.png", "000001.png"), timestamp_s=[0.0, 0.1])
+    for one, other in ((fox, kitti), (kitti, fox)):
+        with pytest.raises(InputError, match="no image name occurs in both"):
+            associate(one, other)
+
+
+def test_made_up_times_leave_the_position():
+    run = poses(
+        names=("a.png", "d.png"), source_index=[0, 3], timestamp_s=[0.0, 3.0], timestamps_are_synthetic=True
+    )
+    list_only = PoseSequence(world_from_cam=np.tile(np.eye(4), (5, 1, 1)))
+    assert pairs(associate(run, list_only)) == [(0, 0), (1, 3)]
+    with pytest.raises(InputError, match="2 poses with names and made-up times and 5 poses with times"):
+        associate(run, poses(timestamp_s=[0.0, 1.0, 2.0, 3.0, 4.0]))
+
+
+def test_positions_count_where_rows_mean_frames_only():
+    """Eight poses of every third image are not the first eight of fifty named ones."""
+    unnamed, named = poses(timestamp_s=np.arange(2.0)), poses(names=("a.jpg", "b.jpg", "c.jpg"))
+    with pytest.raises(InputError, match=r"which poses .* belong together.*run directory"):
+        associate(unnamed, named)
+    same_length = associate(unnamed, poses(names=("a.jpg", "b.jpg")))
+    assert same_length.method == "index"
+    assert pairs(same_length) == [(0, 0), (1, 1)]

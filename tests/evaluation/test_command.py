@@ -41,6 +41,12 @@ def test_prints_a_table(files):
     assert lines[-1].split()[0] == "scale"
 
 
+def test_pairs_by_position_say_what_that_means(files, tmp_path, truth):
+    np.savetxt(tmp_path / "kitti.txt", truth.world_from_cam[:, :3].reshape(-1, 12))
+    result = run(files[0], "--gt", str(tmp_path / "kitti.txt"))
+    assert "120 of 120, by position: row i of the truth is frame i of the source" in result.output
+
+
 def test_prints_json_and_draws(files, tmp_path):
     result = run(
         *files, "--json", "--alignment", "se3", "--rpe-delta", "4", "--plot", str(tmp_path / "p.png")

@@ -7,9 +7,16 @@ import numpy as np
 import pycolmap
 import pytest
 
-from da3stream.errors import FormatError, InputNotFoundError
+from da3stream import load_config
+from da3stream import reconstruct as reconstruct_source
+from da3stream.errors import FormatError, InputNotFoundError, RunIncompleteError
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.rigid3 import invert, quaternion_wxyz
+from da3stream.pipeline import align
+from da3stream.synthetic.capture import SimulatedSource
+from tests.faults.capture import CONFIG, capture, reconstruct
+from tests.faults.doubles import WatchedFileSystem
+from tests.pipeline.doubles import CountingEstimator
 
 file_interface = pytest.importorskip("evo.tools.file_interface")
 evo_trajectory = pytest.importorskip("evo.core.trajectory")
@@ -156,6 +163,44 @@ def test_colmap_models(tmp_path, model, truth, write_model, subfolder):
 def test_damaged_colmap_models(tmp_path):
     write(tmp_path / "images.txt", "1 what is this")
     with pytest.raises(FormatError, match="pycolmap cannot read"):
+        load_trajectory(tmp_path)
+
+
+def test_a_run_without_cameras_tells_the_same_from_its_records(tmp_path):
+    """Whatever it was exported as; also after it was turned and scaled."""
+    reconstruct(capture(), tmp_path, WatchedFileSystem())
+    align(tmp_path, scale=2.0)
+    written = load_trajectory(tmp_path)
+    for name in ("cameras.json", "trajectory_tum.txt", "camera_poses.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+    recorded = load_trajectory(tmp_path)
+    assert recorded.names == written.names
+    assert recorded.timestamps_are_synthetic == written.timestamps_are_synthetic
+    for name in ("source_index", "timestamp_s", "world_from_cam"):
+        assert np.array_equal(getattr(recorded, name), getattr(written, name)), name
+
+
+def test_made_up_times_of_a_run_are_known_as_such(tmp_path):
+    source = SimulatedSource(capture())
+    source.timestamps_are_synthetic = True
+    config = load_config(None, {**CONFIG, "export": "tum", "loop": False, "coarse": 0})
+    reconstruct_source(source, tmp_path, config=config, estimator=CountingEstimator(capture()))
+    assert not (tmp_path / "cameras.json").exists()
+    run = load_trajectory(tmp_path)
+    assert run.timestamps_are_synthetic
+    assert run.names is not None
+    assert len(run) == len(capture())
+
+
+def test_a_run_that_has_not_finished_is_no_trajectory_yet(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(
+            capture(),
+            tmp_path,
+            WatchedFileSystem(),
+            estimator=CountingEstimator(capture(), level=1.0, fail_at=2),
+        )
+    with pytest.raises(RunIncompleteError, match="has not finished"):
         load_trajectory(tmp_path)
 
 

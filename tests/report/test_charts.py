@@ -27,7 +27,7 @@ def test_a_single_peak_among_many_samples_is_drawn_and_points_are_bounded() -> N
     svg = chart(y)
     pixels = drawn(svg)
     assert len(pixels) <= MOST_POINTS
-    assert "at most 7.0" in svg
+    assert "largest sample 7.0" in svg
     heights = pixels[0, 1] - pixels[:, 1]
     assert np.argmax(heights) / len(pixels) == pytest.approx(0.54321, abs=1 / MOST_POINTS)
     assert (heights > 0).sum() == 1
@@ -43,9 +43,9 @@ def test_more_is_higher_and_later_is_further_right() -> None:
 def test_a_near_budget_is_a_line_and_a_far_one_is_words() -> None:
     near, far = chart(np.array([1.0, 2.0]), 3.0), chart(np.array([1.0, 2.0]), 100.0)
     assert 'class="budget"' in near
-    assert "at most 2.0 of 3.0 --vram (67%)" in near
+    assert "largest sample 2.0 of 3.0 --vram (67%)" in near
     assert 'class="budget"' not in far
-    assert "at most 2.0 of 100.0 --vram (2%)" in far
+    assert "largest sample 2.0 of 100.0 --vram (2%)" in far
 
 
 def test_one_sample_and_a_curve_of_zeros_can_be_drawn() -> None:

@@ -31,6 +31,7 @@ from da3stream.synthetic.capture import SimulatedSource
 from tests.faults.capture import CONFIG, capture, reconstruct
 from tests.faults.doubles import DyingFileSystem, FailingFileSystem, Killed, WatchedFileSystem
 from tests.pipeline.doubles import CountingEstimator
+from tests.pipeline.revisits import two_laps
 from tests.report.test_html import HOSTILE, Seen
 
 SECTIONS = (
@@ -281,6 +282,79 @@ def test_after_align_and_export_the_page_is_of_what_there_is_now(run_directory: 
     assert page_again(folder) == aligned
     export(folder, ("k",))
     assert 'href="K.txt"' in report_of(folder)
+
+
+def test_the_page_says_how_the_world_and_outputs_were_chosen(run_directory: Path, tmp_path: Path) -> None:
+    """Its commands, typed at a copy of the run, give the same world and options."""
+    folder, again = tmp_path / "run", tmp_path / "again"
+    shutil.copytree(run_directory, folder)
+    shutil.copytree(run_directory, again)
+    assert "set by hand" not in report_of(folder)
+    align(folder, up="gravity", scale=1 / 3)
+    export(folder, ("k", "tum"))
+    export(folder, ("pcd",), options={"max_points": 1000, "confidence_percentile": 12.5})
+    text = Seen(report_of(folder)).text
+    assert text.count("turned upright by gravity, scaled by 0.333333") == 2
+    assert "da3stream align RUN --up gravity --scale 0.3333333333333333" in text
+    run = open_existing(folder)
+    try:
+        lines = origin.later_commands(Facts(run))
+        manifest = run.manifest
+    finally:
+        run.close()
+    for line in lines:
+        words = [str(again) if word == "RUN" else word for word in shlex.split(line)]
+        assert CliRunner().invoke(cli, words[1:], catch_exceptions=False).exit_code == 0
+    made = json.loads((again / "run.json").read_text())
+    assert made["alignment"] == manifest["alignment"]
+    assert made["output_options"] == manifest["output_options"]
+
+
+def test_a_world_that_was_only_turned_is_not_scaled(run_directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_directory, folder)
+    align(folder, up="gravity")
+    assert "turned upright by gravity, not scaled" in report_of(folder)
+    assert "<code>da3stream align RUN --up gravity</code>" in report_of(folder)
+
+
+def test_the_peak_of_a_resumed_run_is_that_of_its_last_process(run_directory: Path) -> None:
+    """The chart shows the samples of all processes, and calls the largest one so."""
+    run = open_existing(run_directory)
+    try:
+        facts = Facts(run)
+        measured = {**run.manifest["measured"], "peak_rss_bytes": 3_000_000_000}
+        facts.manifest = {**run.manifest, "measured": measured}
+        first, last = facts.samples[0], facts.samples[-1]
+        alone = page_of(facts)
+        before = replace(first, began_s=first.began_s - 9, time_s=first.time_s - 5, rss_bytes=7_000_000_000)
+        facts = Facts(run)
+        facts.manifest = {**run.manifest, "measured": measured}
+        facts.samples = [before, last]
+        resumed = page_of(facts)
+    finally:
+        run.close()
+    assert '3 GB</dd><dd class="more">without child processes' in alone
+    assert '3 GB</dd><dd class="more">of the last process, without its children' in resumed
+    assert "Memory of the process: largest sample 7 GB" in resumed
+
+
+def test_one_chunk_has_neither_joins_nor_a_path_before(tmp_path: Path) -> None:
+    world = two_laps(10, 40)
+    reconstruct(world, tmp_path, WatchedFileSystem(), loop=False, coarse=0)
+    text = Seen(report_of(tmp_path)).text
+    assert "One chunk: 10 frames." in text
+    assert "that share" not in text
+    assert "pose graph" not in text
+    assert "before loops and optimisation" not in text
+    assert 'class="before"' not in report_of(tmp_path)
+
+
+def test_a_path_that_moved_is_drawn_before_and_after(run_directory: Path) -> None:
+    page = report_of(run_directory)
+    assert page.count('class="before"') == 1
+    assert "before loops and optimisation" in page
+    assert "The pose graph of" in page
 
 
 def test_the_command_says_where_the_page_is(run_directory: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def reproduce_section(facts: Facts) -> Html:
     manifest = facts.manifest
     rows = [
         ["Command", element("code", command_line(facts))],
+        *(["Then", element("code", line)] for line in later_commands(facts)),
         ["da3stream", manifest["da3stream"]],
         ["Model", manifest["model"]],
         ["Weights", _identity(manifest.get("weights"))],
@@ -77,6 +78,30 @@ def command_line(facts: Facts) -> str:
         return f'da3stream.reconstruct(source, "RUN", config=da3stream.load_config(None, {changed!r}))'
     options = [_option(name, value) for name, value in changed.items()]
     return " ".join(["da3stream run", shlex.quote(facts.input_name), "-o RUN", *options])
+
+
+def later_commands(facts: Facts) -> list[str]:
+    """What was done to the finished run: its world, and outputs that were made with options of their own."""
+    lines = [] if facts.chosen_world is None else [_align_command(facts)]
+    formats: dict[str, list[str]] = {}
+    for name, own in facts.manifest.get("output_options", {}).items():
+        options = " ".join(_option(option, value) for option, value in own.items())
+        formats.setdefault(options, []).append(name)
+    return lines + [
+        f"da3stream export RUN --to {','.join(names)} {options}" for options, names in formats.items()
+    ]
+
+
+def _align_command(facts: Facts) -> str:
+    """A distance that was known is the scale that it gave."""
+    alignment = facts.run.alignment
+    assert alignment is not None
+    words = ["da3stream align RUN"]
+    if alignment.up is not None:
+        words.append(f"--up {alignment.up}")
+    if alignment.is_metric:
+        words.append(f"--scale {float(alignment.world_from_run.scale)!r}")
+    return " ".join(words)
 
 
 def _option(name: str, value: Any) -> str:

@@ -84,6 +84,8 @@ def _tiles(facts: Facts) -> Iterator[Tile]:
         f"of {len(facts.loops):,} verified",
     )
     yield "In metres", "yes" if facts.is_metric else "no" if facts.is_finished else "not known yet", ""
+    if facts.chosen_world is not None:
+        yield "World", "set by hand", facts.chosen_world
     yield "Error against truth", "not measured", "ATE: da3stream eval"
 
 
@@ -104,10 +106,17 @@ def _cost_tiles(facts: Facts) -> Iterator[Tile]:
     yield "Wall time", duration(total), "since it was resumed" if facts.is_resumed else ""
     if not facts.is_resumed:
         yield "Time per frame", duration(total / facts.frames), ""
-    resident = [sample.rss_bytes for sample in facts.samples if sample.rss_bytes is not None]
-    yield "Peak memory", size(max([measured["peak_rss_bytes"], *resident])), "without child processes"
+    process = "of the last process, without its children" if facts.is_resumed else "without child processes"
+    yield "Peak memory", size(_peak_bytes(facts)), process
     gpu = [sample.gpu_bytes for sample in facts.samples if sample.gpu_bytes is not None]
     if gpu:
         yield "Peak GPU memory", size(max(gpu)), ""
     if facts.samples:
         yield "On the disk", size(facts.samples[-1].disk_bytes), "all of the run directory"
+
+
+def _peak_bytes(facts: Facts) -> int:
+    """Of the process that has finished the run."""
+    last = [sample for sample in facts.samples if sample.began_s == facts.samples[-1].began_s]
+    resident = [sample.rss_bytes for sample in last if sample.rss_bytes is not None]
+    return int(max([facts.manifest["measured"]["peak_rss_bytes"], *resident]))

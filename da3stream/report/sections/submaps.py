@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from da3stream.report.facts import Facts, Seam
 from da3stream.report.html import Html, element, paragraph, section, table
+from da3stream.report.numbers import count
 from da3stream.result import reason_kind
 
 OPEN_ROWS, MOST_ROWS = 20, 200
@@ -22,7 +23,7 @@ def submaps_section(facts: Facts) -> Html:
     """How each chunk fits the one before, the worst first."""
     seams = sorted(facts.seams, key=_badness, reverse=True)
     if not seams:
-        return section("submaps", "Submaps", paragraph(f"One chunk: {facts.chunk_sizes}."))
+        return section("submaps", "Submaps", paragraph(f"One chunk: {count(facts.frames, 'frame')}."))
     note = (
         f"Chunks of {facts.chunk_sizes}; worst first. Residual: how far shared points are apart, relative to "
         "their depth (robust standard deviation). Scale: the chunk's unit in the unit of the one before."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from da3stream.report.facts import Facts
 from da3stream.report.html import Html, element, paragraph, picture, section
-from da3stream.report.map import legend, path_map
+from da3stream.report.map import legend, path_before, path_map
 from da3stream.report.pictures import StripFrame
 
 
@@ -15,7 +15,7 @@ def path_section(facts: Facts) -> Html:
         missing = paragraph("Not kept: the submaps of this run were removed (--keep none).")
         return section("path", "Path from above", missing)
     entries = [("gradient", "path, from start (blue) to end (red)")]
-    if facts.is_finished and facts.positions_before is not None:
+    if path_before(facts) is not None:
         entries.append(("before", "before loops and optimisation"))
     if facts.loops:
         entries += [("loop", "loop: long before, short after"), ("refused", "refused loop")]
@@ -24,7 +24,8 @@ def path_section(facts: Facts) -> Html:
         note += " The run has not finished: this is the chain of chunks, without any correction."
     elif facts.run.alignment is None or facts.run.alignment.up is None:
         note += " Which way is up is guessed from the path; `da3stream align RUN --up plane` measures it."
-
+    if facts.chosen_world is not None:
+        note += f" The world was set by hand: {facts.chosen_world}."
     return section("path", "Path from above", picture, legend(entries), note=note)
 
 
