@@ -48,17 +48,6 @@ class MapState:
             return self
         return replace(self, world_from_cam=self.before.world_from_cam, depth_scale=self.before.depth_scale)
 
-    def first_rows(self, frames: int) -> MapState:
-        """The first so many frames."""
-        return replace(
-            self,
-            world_from_cam=self.world_from_cam[:frames],
-            depth_scale=self.depth_scale[:frames],
-            submap=self.submap[:frames],
-            timestamp_s=self.timestamp_s[:frames],
-            before=None,
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CamerasBefore:

@@ -5,15 +5,15 @@ python -m da3stream.viewing.replay RUN      writes a MapState to standard output
 
 from __future__ import annotations
 
-import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from da3stream.child_process import signal_name
+from da3stream.child_process import run_unless, signal_name
 from da3stream.config import load_config
 from da3stream.errors import ProcessLostError
 from da3stream.placed_map import PlacedMap
@@ -21,15 +21,17 @@ from da3stream.store import FollowedRun
 from da3stream.viewing.map_state import CamerasBefore, MapState, state_of
 
 
-def replayed_state(root: Path) -> MapState:
+def replayed_state(root: Path, closed: threading.Event) -> MapState:
     """The exact state of a finished run.
+
+    Args:
+        root: its directory.
+        closed: once it is set, nobody needs the state any more: the child process is ended.
 
     Raises:
         ProcessLostError: the child process did not come to its end.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "da3stream.viewing.replay", str(root)], capture_output=True, check=False
-    )
+    done = run_unless(closed, [sys.executable, "-m", "da3stream.viewing.replay", str(root)])
     try:
         if done.returncode == 0:
             return _decode(done.stdout)

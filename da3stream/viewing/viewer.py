@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from da3stream.errors import Da3StreamError, RunCorruptError
+from da3stream.errors import Da3StreamError, ProcessLostError, RunCorruptError
 from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
 from da3stream.viewing.colours import Colouring
 from da3stream.viewing.describing import describe_run, escaped
@@ -59,6 +59,7 @@ class Viewer:
         self._options = CloudOptions(confidence_percentile=config["confidence_percentile"])
         self._lock = threading.RLock()
         self._closed, self._work = threading.Event(), threading.Event()
+        self._stopped = threading.Event()
         self._is_due, self._looks_again = False, True
         self._shows_before, self._shown_frame = False, -1
         self._optimised: MapState | None = None
@@ -83,6 +84,11 @@ class Viewer:
     def port(self) -> int:
         """On which the page is."""
         return self._server.get_port()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it cannot go on: what it shows stays as it is."""
+        return self._stopped.is_set()
 
     def close(self) -> None:
         """Stop working, and take the page from the net."""
@@ -187,8 +193,7 @@ class Viewer:
         if self._growing is None:
             self._adopt(first_state_of(self._run))
             self._build_points()
-            self._adopt(replayed_state(self._root))
-            self._panel.allow_before()
+            self._place_again()
         while not self._closed.is_set():
             if self._growing is not None:
                 self._follow(self._growing)
@@ -196,6 +201,17 @@ class Viewer:
                 self._build_points()
             self._work.wait(POLL_S)
             self._work.clear()
+
+    def _place_again(self) -> None:
+        """Show the exact map; where that cannot be had, the first one stays."""
+        try:
+            self._adopt(replayed_state(self._root, self._closed))
+        except ProcessLostError as error:
+            if not self._closed.is_set():
+                logger.warning("%s", error)
+                self._panel.notify("The view before optimisation is missing", str(error), colour="orange")
+        else:
+            self._panel.allow_before()
 
     def _follow(self, growing: GrowingMap) -> None:
         state = growing.update()
@@ -355,7 +371,10 @@ class Viewer:
             self._panel.show_status(f"**Stopped:** {escaped(str(error))}")
         except Exception as error:
             logger.exception("the viewer cannot go on")
-            self._panel.show_status(f"**Stopped:** {type(error).__name__}: {error}")
+            self._panel.show_status(f"**Stopped:** {type(error).__name__}: {escaped(str(error))}")
+        else:
+            return
+        self._stopped.set()
 
 
 def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Viewer:
@@ -368,6 +387,11 @@ def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Vi
     """
     check_installed()
     open_to_view(root, follow=follow)
-    viewer = Viewer(start_server(host, port), root, follow=follow)
+    server = start_server(host, port)
+    try:
+        viewer = Viewer(server, root, follow=follow)
+    except BaseException:  # the port would stay taken
+        stop_server(server)
+        raise
     viewer.start()
     return viewer

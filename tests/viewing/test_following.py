@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,6 @@ def test_a_finished_run_that_is_aligned_later_is_read_in_its_new_frame(viewed: P
     before = first_state_of(FollowedRun(folder))
     align(folder, scale=3.0)
     assert read_manifest(folder)["is_metric"]
-    for state in (first_state_of(FollowedRun(folder)), replayed_state(folder)):
+    for state in (first_state_of(FollowedRun(folder)), replayed_state(folder, threading.Event())):
         assert state.length == pytest.approx(3 * before.length)
         np.testing.assert_allclose(state.depth_scale, 3 * before.depth_scale, rtol=0.05)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from da3stream.viewing.replay import replayed_state
 
 
 def test_the_first_state_is_the_trajectory_with_nearly_the_scales_of_the_map(run: FollowedRun) -> None:
-    first, exact = first_state_of(run), replayed_state(run.root)
+    first, exact = first_state_of(run), replayed_state(run.root, threading.Event())
     np.testing.assert_array_equal(first.world_from_cam, run.trajectory().world_from_cam[:, :3])
     np.testing.assert_allclose(exact.world_from_cam, first.world_from_cam, atol=1e-9)
     np.testing.assert_allclose(first.depth_scale, exact.depth_scale, rtol=0.05)
@@ -34,6 +37,13 @@ def test_before_the_optimisation_the_path_is_that_of_the_picture(run: FollowedRu
     assert np.linalg.norm(before.centres[-1] - state.centres[-1]) > 1e-3
 
 
-def test_a_child_that_fails_says_why(tmp_path: object) -> None:
+def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ProcessLostError, match="no run directory"):
-        replayed_state(tmp_path)  # type: ignore[arg-type]
+        replayed_state(tmp_path, threading.Event())
+
+
+def test_a_state_that_nobody_needs_is_not_waited_for(run: FollowedRun) -> None:
+    closed = threading.Event()
+    closed.set()
+    with pytest.raises(ProcessLostError, match="SIGKILL"):
+        replayed_state(run.root, closed)
