@@ -8,11 +8,40 @@ left out in silence, since the same work succeeds another time.
 from __future__ import annotations
 
 import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import IO
 
 CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"})
 """Signals that native code draws upon itself."""
 GO_ON = "Probably memory ran out. What a run has stored is kept: go on with da3stream resume RUN."
 """What the user can do about a child that was killed."""
+_LOOK_EVERY_S = 0.1
+
+
+def run_unless(
+    unwanted: threading.Event, command: Sequence[str], *, stdout: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, or kill it once nobody wants its result; its status tells which.
+
+    Args:
+        unwanted: set, by another thread, once that is so.
+        command: program and arguments.
+        stdout: where its output goes; by default it is returned.
+    """
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE) as process:
+        while True:
+            try:
+                output, errors = process.communicate(timeout=_LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                if unwanted.is_set():
+                    process.kill()
+            except BaseException:
+                process.kill()
+                raise
+            else:
+                return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def signal_name(status: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from math import log
 from pathlib import Path
@@ -203,11 +204,15 @@ class DiskBudget:
 
 
 def folder_bytes(root: Path) -> int:
-    """What all files below a folder take on the disk; 0 if it does not exist."""
+    """What all files below a folder take on the disk; 0 if it does not exist.
+
+    A file that goes away meanwhile, as the pending files of a run do, takes nothing.
+    """
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:
-            total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
     return total
 
 

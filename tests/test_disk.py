@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,3 +121,18 @@ def test_gaussians_cost_less_and_less_the_longer_a_run_gets(tmp_path: Path) -> N
     tenfold = 34 * 10**6 * np.log(10)
     assert stored[10_000] - stored[1000] == pytest.approx(tenfold, rel=0.01)
     assert stored[1000] - stored[100] == pytest.approx(tenfold, rel=0.01)
+
+
+def test_files_that_go_away_while_they_are_counted_take_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kept", "pending"):
+        (tmp_path / name).write_bytes(bytes(10_000))
+    lstat = os.lstat
+
+    def late(path: str) -> os.stat_result:
+        (tmp_path / "pending").unlink(missing_ok=True)
+        return lstat(path)
+
+    monkeypatch.setattr("da3stream.disk.os.lstat", late)
+    assert folder_bytes(tmp_path) == (tmp_path / "kept").stat().st_blocks * 512

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
@@ -87,14 +86,16 @@ def _is_run(path: Path) -> bool:
 
 
 def _open_gallery(folder: Path, host: str, port: int) -> Gallery:
-    """The list of runs at this port, and their viewers at the next ones."""
-    from da3stream.viewing.gallery_server import MAX_OPEN, Gallery
+    """The list of runs at this port, and their viewers at the next free ones."""
+    from da3stream.viewing.gallery_server import Gallery
     from da3stream.viewing.library import free_port
     from da3stream.viewing.viewer import open_viewer
 
-    ports = itertools.cycle(range(port + 1, port + 1 + MAX_OPEN)) if port else itertools.repeat(0)
     gallery = Gallery(
-        folder, host, free_port(host, port), lambda root: open_viewer(root, host, next(ports), follow=True)
+        folder,
+        host,
+        free_port(host, port),
+        lambda root, viewer_port: open_viewer(root, host, viewer_port, follow=True),
     )
     gallery.start()
     return gallery

@@ -37,6 +37,26 @@ class CloudOptions:
     """So many percent of each keyframe's pixels, the least confident, are left out."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Probe:
+    """A point that stands for all points of a keyframe."""
+
+    frame: int
+    in_cam: NDArray[np.float64]
+    """(3,) their median, in units of the depth of the keyframe's submap."""
+    marked: NDArray[np.float64]
+    """(3,) where it was in the world when voxels were marked."""
+
+    @classmethod
+    def of(cls, points: KeyframePoints, frame: int, state: MapState) -> _Probe:
+        in_cam = np.median(points.points_in_cam.astype(np.float64), axis=0) * points.depth_unit
+        return cls(frame=frame, in_cam=in_cam, marked=_in_world(in_cam, frame, state))
+
+    def in_world(self, state: MapState) -> NDArray[np.float64]:
+        """(3,)"""
+        return _in_world(self.in_cam, self.frame, state)
+
+
 class CloudBuilder:
     """Fills a scene.
 
@@ -51,6 +71,8 @@ class CloudBuilder:
         self._frames = FrameReader(run)
         self._table: VoxelTable | None = None
         """Of the last pass."""
+        self._probes: dict[int, _Probe] = {}
+        """By keyframe, of the last pass."""
         self._footprint = 1.0
         """Width of the pixels of level 0 at their points, in world units."""
 
@@ -91,13 +113,24 @@ class CloudBuilder:
     def extend(self, state: MapState, keyframes: Sequence[int], options: CloudOptions) -> bool:
         """Show these keyframes, those that are new as finely as the last pass did, the others as they are.
 
-        Returns False, and not all of them are shown, if the budget does not hold them or none were built yet.
+        Returns False if all must be built anew, and shows not all of them: the budget does not hold them,
+        none were built yet, some are to go (what they showed is marked as shown, and nobody else would show
+        it), or the map was bent so that what is marked lies elsewhere.
         """
-        if self._table is None:
+        if self._table is None or set(self._scene.keyframes) - set(keyframes) or self._has_moved(state):
             return False
-        self._remove_all_but(keyframes)
         new = [frame for frame in keyframes if not self._scene.has(frame)]
         return all(self._show(frame, state, options, self._table) for frame in new)
+
+    def _has_moved(self, state: MapState) -> bool:
+        """Whether a keyframe's points lie more than the largest voxel from where they were marked."""
+        assert self._table is not None
+        most = self._table.side(LEVELS - 1)
+        return any(
+            np.linalg.norm(probe.in_world(state) - probe.marked) > most
+            for frame, probe in self._probes.items()
+            if self._scene.has(frame)
+        )
 
     def _remove_all_but(self, keyframes: Sequence[int]) -> None:
         for frame in set(self._scene.keyframes) - set(keyframes):
@@ -137,6 +170,7 @@ class CloudBuilder:
     ) -> Generator[int, None, bool]:
         """Show all keyframes with voxels of this side; False if that ended before the last one."""
         table = self._table = VoxelTable(side, self._footprint)
+        self._probes.clear()
         for number, frame in enumerate(order):
             if is_stale() or not self._show(frame, state, options, table):
                 return False
@@ -162,6 +196,8 @@ class CloudBuilder:
             self._scene.add_keyframe(frame, state, self._frames.camera(frame))
         sizes = [table.drawn(level) for level in range(LEVELS)]
         self._scene.set_points(frame, state, points, levels, sizes)
+        if len(points):
+            self._probes[frame] = _Probe.of(points, frame, state)
         return True
 
     def _points(self, frame: int, options: CloudOptions) -> KeyframePoints:
@@ -171,6 +207,12 @@ class CloudBuilder:
             confidence_percentile=options.confidence_percentile,
             edge_angle_deg=self._edge_angle_deg,
         )
+
+
+def _in_world(in_cam: NDArray[np.float64], frame: int, state: MapState) -> NDArray[np.float64]:
+    """(3,) where a point of a camera is; in units of the depth of its submap."""
+    pose = state.world_from_cam[frame]
+    return np.asarray(state.depth_scale[frame] * (pose[:, :3] @ in_cam) + pose[:, 3])
 
 
 def typical_depth(run: ViewedRun, state: MapState, keyframes: Sequence[int]) -> float:

@@ -20,7 +20,7 @@ def describe_run(manifest: Mapping[str, Any], state: MapState, *, is_metric: boo
     seconds = float(state.timestamp_s[-1] - state.timestamp_s[0])
     times = "frame numbers" if manifest.get("timestamps_are_synthetic") else "the input"
     lines = [
-        f"**Model** {manifest['model']}",
+        f"**Model** {escaped(str(manifest['model']))}",
         f"**Frames** {len(state)}, {seconds:.1f} s by {times}",
         f"**Path** {state.length:.4g} {unit}" + ("" if is_metric else " (the scale is arbitrary)"),
     ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 
+from da3stream.disk import folder_bytes
 from da3stream.errors import Da3StreamError, RunCorruptError
 from da3stream.store import read_manifest
 from da3stream.store.frame_file import read_frame
@@ -39,6 +43,11 @@ class ListedRun:
     """When run.json was written last, UTC."""
     disk_bytes: int
 
+    @property
+    def address(self) -> str:
+        """Its name in addresses."""
+        return quote(os.fsencode(self.name))
+
 
 def find_runs(folder: Path) -> list[ListedRun]:
     """The runs in a folder, the newest first, at most `MAX_RUNS`. Damaged ones are left out."""
@@ -50,19 +59,26 @@ def find_runs(folder: Path) -> list[ListedRun]:
 
 def _listed(root: Path, folder: Path) -> ListedRun | None:
     try:
-        manifest = read_manifest(root)
-    except Da3StreamError:  # another program's run.json, or a damaged one: nothing to show
+        manifest, status = read_manifest(root), (root / MANIFEST).stat()
+    except (Da3StreamError, OSError):  # another program's run.json, a damaged one, or it went away meanwhile
         return None
+    is_finished = manifest["status"] == "finished"
     return ListedRun(
         root=root,
         name=root.relative_to(folder).as_posix(),
         model=str(manifest["model"]),
-        is_finished=manifest["status"] == "finished",
+        is_finished=is_finished,
         frames=manifest.get("frames"),
         is_viewable=manifest["config"].get("keep") != "none",
-        written=datetime.fromtimestamp((root / MANIFEST).stat().st_mtime, timezone.utc),
-        disk_bytes=sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
+        written=datetime.fromtimestamp(status.st_mtime, timezone.utc),
+        disk_bytes=_finished_bytes(root, status.st_mtime_ns) if is_finished else folder_bytes(root),
     )
+
+
+@functools.lru_cache(maxsize=4 * MAX_RUNS)
+def _finished_bytes(root: Path, _written_ns: int) -> int:
+    """What a finished run takes on the disk: its files change together with its run.json."""
+    return folder_bytes(root)
 
 
 def thumbnail(root: Path) -> bytes | None:
@@ -84,8 +100,8 @@ def thumbnail(root: Path) -> bytes | None:
 
 
 def gallery_page(title: str, runs: Sequence[ListedRun]) -> str:
-    """HTML with a card for each run. It links to `open/N`, `thumbnail/N` and `report/N` of run number N."""
-    cards = "".join(_card(number, run) for number, run in enumerate(runs))
+    """HTML with a card for each run. It links to `open/NAME`, `thumbnail/NAME` and `report/NAME`."""
+    cards = "".join(_card(run) for run in runs)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: runs</title>
 <link rel="icon" href="data:,">
@@ -95,14 +111,15 @@ def gallery_page(title: str, runs: Sequence[ListedRun]) -> str:
 """
 
 
-def _card(number: int, run: ListedRun) -> str:
+def _card(run: ListedRun) -> str:
+    address = html.escape(run.address)
     name, frames = html.escape(run.name), "" if run.frames is None else f"{run.frames:,} frames · "
     state = "finished" if run.is_finished else "not finished"
     facts = f"{frames}{html.escape(run.model)} · {state}"
-    report = f'<a href="report/{number}">report</a>' if (run.root / "report.html").is_file() else ""
-    opening = f'href="open/{number}"' if run.is_viewable else 'aria-disabled="true"'
+    report = f'<a href="report/{address}">report</a>' if (run.root / "report.html").is_file() else ""
+    opening = f'href="open/{address}"' if run.is_viewable else 'aria-disabled="true"'
     kept = "" if run.is_viewable else "kept without depth maps: nothing to view"
-    return f"""<article><a {opening}><img src="thumbnail/{number}" alt="" loading="lazy"><h2>{name}</h2></a>
+    return f"""<article><a {opening}><img src="thumbnail/{address}" alt="" loading="lazy"><h2>{name}</h2></a>
 <p>{facts}</p><p>{run.written:%Y-%m-%d %H:%M} UTC · {run.disk_bytes / 1e6:,.0f} MB {report}</p>
 <p>{kept}</p></article>
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -10,13 +12,17 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
-from da3stream.errors import Da3StreamError, StoreError
+from da3stream.errors import ConfigError, Da3StreamError, StoreError
 from da3stream.viewing.gallery import ListedRun, find_runs, gallery_page, thumbnail
+from da3stream.viewing.library import LOCAL_HOSTS, free_port
 
 MAX_OPEN = 4
 """Viewers that are open at a time; the one opened longest ago makes room for the next."""
-_LOCAL = ("127.0.0.1", "localhost")
+_OUR_SITES = (None, "none", "same-origin", "same-site")
+"""What browsers say of requests that come from this page, from a page on another port of this machine, or
+from the user (https://www.w3.org/TR/fetch-metadata/); programs say nothing."""
 
 
 class OpenViewer(Protocol):
@@ -24,6 +30,8 @@ class OpenViewer(Protocol):
 
     @property
     def port(self) -> int: ...
+    @property
+    def is_stopped(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -34,16 +42,20 @@ class Gallery:
         folder: where the runs are.
         host: address to listen on.
         port: of the list; 0: any that is free.
-        open_viewer: shows a run; called again for the same run only after its viewer was closed.
+        open_viewer: shows a run on a port, 0: any that is free; called again for the same run only after its
+            viewer was closed.
 
     Raises:
         StoreError: there is no run in the folder.
         OSError: the port is taken.
     """
 
-    def __init__(self, folder: Path, host: str, port: int, open_viewer: Callable[[Path], OpenViewer]) -> None:
+    def __init__(
+        self, folder: Path, host: str, port: int, open_viewer: Callable[[Path, int], OpenViewer]
+    ) -> None:
         self._folder, self._host, self._open_viewer = folder, host, open_viewer
-        self._runs: list[ListedRun] = []
+        self._runs: dict[str, ListedRun] = {}
+        """By name, in the order of the list."""
         self._open: OrderedDict[Path, OpenViewer] = OrderedDict()
         self._lock = threading.Lock()
         self._list()
@@ -66,21 +78,23 @@ class Gallery:
 
     def close(self) -> None:
         """Close the list and all viewers."""
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()  # waits for `serve_forever`, for ever if that never began
+            self._thread.join()
         self._server.server_close()
-        self._thread.join()
-        for viewer in self._open.values():
-            viewer.close()
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
 
     def answer(self, path: str) -> Answer:
         """What belongs to a path of this page."""
         if path == "/":
             self._list()
-            return Answer.of_page(gallery_page(self._folder.resolve().name, self._runs))
-        asked = re.fullmatch(r"/(open|thumbnail|report)/(\d{1,6})", path)
-        if asked is None or int(asked[2]) >= len(self._runs):
+            return Answer.of_page(gallery_page(self._folder.resolve().name, [*self._runs.values()]))
+        asked = re.fullmatch(r"/(open|thumbnail|report)/(.+)", path)
+        run = self._runs.get(os.fsdecode(unquote_to_bytes(asked[2]))) if asked else None
+        if asked is None or run is None:  # only what is in the list is reached
             return Answer(status=HTTPStatus.NOT_FOUND)
-        run = self._runs[int(asked[2])]
         if asked[1] == "open":
             return Answer(status=HTTPStatus.SEE_OTHER, viewer_port=self._viewer_of(run.root).port)
         if asked[1] == "thumbnail":
@@ -91,20 +105,36 @@ class Gallery:
         report = run.root / "report.html"
         return Answer(body=report.read_bytes()) if report.is_file() else Answer(status=HTTPStatus.NOT_FOUND)
 
-    def is_welcome(self, host: str) -> bool:
-        """Whether a request may call this server so: a page elsewhere must not reach it by its own name."""
-        return self._host not in _LOCAL or host in _LOCAL
+    def is_welcome(self, host: str, site: str | None) -> bool:
+        """Whether a request may be answered: pages elsewhere must neither use this server nor learn of it.
+
+        Args:
+            host: how it calls this server, without the port; a page elsewhere may do so by its own name.
+            site: its `Sec-Fetch-Site`, where it has one.
+        """
+        return (self._host not in LOCAL_HOSTS or host in LOCAL_HOSTS) and site in _OUR_SITES
 
     def _list(self) -> None:
-        self._runs = find_runs(self._folder)
+        self._runs = {run.name: run for run in find_runs(self._folder)}
 
     def _viewer_of(self, root: Path) -> OpenViewer:
         with self._lock:
+            if root in self._open and self._open[root].is_stopped:
+                self._open.pop(root).close()
             if root not in self._open:
                 while len(self._open) >= MAX_OPEN:
                     self._open.popitem(last=False)[1].close()
-                self._open[root] = self._open_viewer(root)
+                self._open[root] = self._open_viewer(root, self._viewer_port())
             return self._open[root]
+
+    def _viewer_port(self) -> int:
+        """A port for the next viewer: the first free one after the list's, which a tunnel may know; or 0."""
+        taken = {viewer.port for viewer in self._open.values()}
+        for port in range(self.port + 1, self.port + 1 + MAX_OPEN):
+            if port not in taken:
+                with contextlib.suppress(ConfigError):
+                    return free_port(self._host, port)
+        return 0
 
 
 class Answer:
@@ -123,7 +153,15 @@ class Answer:
     @classmethod
     def of_page(cls, text: str) -> Answer:
         """A page."""
-        return cls(body=text.encode())
+        return cls(body=text.encode(errors="replace"))
+
+    @classmethod
+    def of_text(cls, text: str, status: HTTPStatus) -> Answer:
+        """Why there is no page."""
+        return cls(body=text.encode(errors="replace"), type="text/plain; charset=utf-8", status=status)
+
+
+_REFUSED = "Another page has led here: type the address into the browser instead."
 
 
 def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
@@ -132,17 +170,13 @@ def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             host = self.headers.get("Host", "").rsplit(":", 1)[0]
-            if not gallery.is_welcome(host):
-                self._send(Answer(status=HTTPStatus.FORBIDDEN), host)
+            if not gallery.is_welcome(host, self.headers.get("Sec-Fetch-Site")):
+                self._send(Answer.of_text(_REFUSED, HTTPStatus.FORBIDDEN), host)
                 return
             try:
                 answer = gallery.answer(self.path)
-            except Da3StreamError as error:
-                answer = Answer(
-                    body=str(error).encode(),
-                    type="text/plain; charset=utf-8",
-                    status=HTTPStatus.INTERNAL_SERVER_ERROR,
-                )
+            except (Da3StreamError, OSError) as error:
+                answer = Answer.of_text(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
             self._send(answer, host)
 
         def _send(self, answer: Answer, host: str) -> None:
@@ -152,8 +186,9 @@ def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", answer.type)
             self.send_header("Content-Length", str(len(answer.body)))
             self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(answer.body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody waits for it any more
+                self.end_headers()
+                self.wfile.write(answer.body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing: the terminal is the user's."""

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 LEVELS = 4
 """Sizes of voxels and of drawn points, each twice the one before."""
-BYTES_PER_POINT = 9
-"""Three float16 and three colours, as the page gets them."""
-MAX_PAGE_BYTES = 300_000_000
 _OF_PIXEL = 0.75
 """Size of a drawn point over the width of its pixel, at least."""
 _TABLE_BITS = 26
@@ -115,8 +112,3 @@ def side_for(side: float, points: float, budget: float) -> float:
         budget: how many there may be.
     """
     return side * float(np.sqrt(max(1.0, points) / max(1.0, budget)))
-
-
-def page_bytes(points: int, keyframes: int) -> int:
-    """What a page takes: points, and for each keyframe its frustum, thumbnail and nodes."""
-    return BYTES_PER_POINT * points + 16_000 * keyframes

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import re
 import socket
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from da3stream.errors import ConfigError, MissingDependencyError
@@ -31,6 +35,13 @@ if TYPE_CHECKING:
     ]
 
 
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+_LOCAL_ORIGIN = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")
+"""Pages of this machine, on any port: `ssh -L` may bring ours to another one."""
+_LIBRARY_LOCK = threading.Lock()
+"""Standard output and the function that serves belong to the whole process."""
+
+
 def check_installed() -> None:
     """Raise MissingDependencyError if viser is not there."""
     try:
@@ -52,7 +63,8 @@ def start_server(host: str, port: int) -> ViserServer:
     import viser
 
     port = free_port(host, port)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints a table with addresses of its own
+    guard = _only_for_local_pages() if host in LOCAL_HOSTS else contextlib.nullcontext()
+    with _LIBRARY_LOCK, guard, contextlib.redirect_stdout(io.StringIO()):  # it prints a table of addresses
         server = viser.ViserServer(host=host, port=port, label="da3stream", verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     return server
@@ -60,8 +72,27 @@ def start_server(host: str, port: int) -> ViserServer:
 
 def stop_server(server: ViserServer) -> None:
     """Take a page from the net."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it says so
+    with _LIBRARY_LOCK, contextlib.redirect_stdout(io.StringIO()):  # it says so
         server.stop()
+
+
+@contextlib.contextmanager
+def _only_for_local_pages() -> Iterator[None]:
+    """What viser serves meanwhile refuses pages of other origins.
+
+    Browsers let any page connect to a WebSocket of this machine, and tell it only where the page comes from
+    (RFC 6455, section 10.2). viser 1.1 does not look, and has no option for it; `websockets`, by which it
+    serves, has one. Programs, which send no origin, may connect.
+    """
+    import websockets.asyncio.server as websockets_server
+
+    original = websockets_server.serve
+    guarded = functools.partial(original, origins=[_LOCAL_ORIGIN, None])
+    websockets_server.serve = guarded  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        websockets_server.serve = original  # type: ignore[misc]
 
 
 def free_port(host: str, port: int) -> int:
@@ -73,9 +104,9 @@ def free_port(host: str, port: int) -> int:
     try:
         with socket.create_server((host, port)) as listener:
             return int(listener.getsockname()[1])
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # OverflowError: beyond 65535
         raise ConfigError(
             f"nothing can listen on {host}:{port}",
-            got=error.strerror or str(error),
+            got=getattr(error, "strerror", None) or str(error),
             hint="Name another port with --port, or 0 for any that is free.",
         ) from None

@@ -197,7 +197,7 @@ class Panel:
             min=0,
             max=95,
             step=5,
-            initial_value=round(confidence_percentile / 5) * 5,
+            initial_value=min(95, round(confidence_percentile / 5) * 5),
             hint="So many percent of each image, the least confident, have no points.",
         )
         choose = self.reported(lambda: events.choose_points(self.options))

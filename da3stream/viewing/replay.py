@@ -5,39 +5,35 @@ python -m da3stream.viewing.replay RUN      writes what `replayed` adds to stand
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from da3stream.child_process import signal_name
+from da3stream.child_process import run_unless, signal_name
 from da3stream.errors import ProcessLostError, RunRestartedError
 from da3stream.store import FollowedRun
 from da3stream.viewing.map_state import CamerasBefore, MapState, state_of
 
 
-def replayed(root: Path, state: MapState) -> MapState:
+def replayed(root: Path, state: MapState, closed: threading.Event) -> MapState:
     """A state of a finished run, with the exact scales of depth, and what was before the optimisation.
 
     Args:
-        root: the run directory.
+        root: its directory.
         state: its `first_state_of`; the cameras stay.
+        closed: once it is set, nobody needs the state any more: the child process is ended.
 
     Raises:
         ProcessLostError: the child process did not come to its end.
         RunRestartedError: the run has other frames by now.
     """
     with tempfile.TemporaryFile() as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "da3stream.viewing.replay", str(root)],
-            stdout=file,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        done = run_unless(closed, [sys.executable, "-m", "da3stream.viewing.replay", str(root)], stdout=file)
         if done.returncode == 0:
             file.seek(0)
             return _completed(state, file, root)

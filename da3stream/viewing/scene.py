@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from da3stream.geometry.rigid3 import quaternion_wxyz
 from da3stream.viewing.colours import Colouring, frame_colours
 from da3stream.viewing.keyframe_points import KeyframePoints
-from da3stream.viewing.level_of_detail import LEVELS, LevelledPoints, page_bytes
+from da3stream.viewing.level_of_detail import LEVELS, LevelledPoints
 from da3stream.viewing.map_state import MapState
 
 if TYPE_CHECKING:
@@ -120,11 +120,6 @@ class MapScene:
         """How many points the page has."""
         with self._lock:
             return sum(node.points for node in self._nodes.values())
-
-    @property
-    def page_bytes(self) -> int:
-        """What the page has been given, of what is still in it."""
-        return page_bytes(self.points, len(self._nodes))
 
     def points_of(self, frame: int) -> int:
         """How many points hang on a keyframe; 0 if it is none."""

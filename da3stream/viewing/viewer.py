@@ -69,6 +69,7 @@ class Viewer:
         config = self._run.manifest["config"]
         self._options = CloudOptions(confidence_percentile=config["confidence_percentile"])
         self._closed, self._work = threading.Event(), threading.Event()
+        self._stopped = threading.Event()
         self._is_due, self._looks_again = False, True
         self._shows_before, self._shown_frame = False, -1
         self._optimised: MapState | None = None
@@ -90,6 +91,11 @@ class Viewer:
     def port(self) -> int:
         """On which the page is."""
         return self._server.get_port()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it cannot go on: what it shows stays as it is."""
+        return self._stopped.is_set()
 
     def close(self) -> None:
         """Stop working, and take the page from the net."""
@@ -207,7 +213,7 @@ class Viewer:
                 self._show_run()
             except (RunRestartedError, RunIncompleteError):
                 logger.info("the run was begun anew")
-            except (RunCorruptError, ProcessLostError) as error:
+            except RunCorruptError as error:
                 if not self._follows:
                     raise
                 self._say_stopped(error)
@@ -219,15 +225,14 @@ class Viewer:
 
         Raises:
             RunRestartedError, RunIncompleteError: that has happened.
-            RunCorruptError, ProcessLostError: files of it cannot be read.
+            RunCorruptError: files of it cannot be read.
         """
         self._panel.show_status("Waiting for the first chunk ..." if self._growing else "Reading ...")
         if isinstance(self._run, FinishedRun):
             first = first_state_of(self._run)
             self._adopt(first)
             self._build_points()
-            self._adopt(replayed(self._root, first))
-            self._panel.allow_before()
+            self._place_again(first)
         while not self._closed.is_set():
             if self._growing is not None:
                 self._follow(self._growing)
@@ -278,6 +283,17 @@ class Viewer:
         """Wait until somebody has written to the journal or the manifest since the run was opened."""
         while journal_and_manifest(self._root) == self._seen and not self._closed.wait(POLL_S):
             pass
+
+    def _place_again(self, first: MapState) -> None:
+        """Show the exact map; where that cannot be had, the first one stays."""
+        try:
+            self._adopt(replayed(self._root, first, self._closed))
+        except ProcessLostError as error:
+            if not self._closed.is_set():
+                logger.warning("%s", error)
+                self._panel.notify("The view before optimisation is missing", str(error), colour="orange")
+        else:
+            self._panel.allow_before()
 
     def _follow(self, growing: GrowingMap) -> None:
         state = growing.update()
@@ -440,7 +456,10 @@ class Viewer:
             self._say_stopped(error)
         except Exception as error:
             logger.exception("the viewer cannot go on")
-            self._panel.show_status(f"**Stopped:** {type(error).__name__}: {error}")
+            self._panel.show_status(f"**Stopped:** {type(error).__name__}: {escaped(str(error))}")
+        else:
+            return
+        self._stopped.set()
 
     def _say_stopped(self, error: Da3StreamError) -> None:
         logger.error("%s", error)
@@ -457,6 +476,11 @@ def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Vi
     """
     check_installed()
     check_viewable(root, follow=follow)
-    viewer = Viewer(start_server(host, port), root, follow=follow)
+    server = start_server(host, port)
+    try:
+        viewer = Viewer(server, root, follow=follow)
+    except BaseException:  # the port would stay taken
+        stop_server(server)
+        raise
     viewer.start()
     return viewer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +15,21 @@ from scipy.spatial import cKDTree
 from da3stream.geometry.rigid3 import rotation_from_quaternion_wxyz
 from da3stream.store import FinishedRun, FollowedRun
 from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
-from da3stream.viewing.keyframe_points import keyframe_points
+from da3stream.viewing.keyframe_points import KeyframePoints, keyframe_points
+from da3stream.viewing.keyframes import MAX_KEYFRAMES, growing_keyframes
+from da3stream.viewing.level_of_detail import LEVELS, LevelledPoints
 from da3stream.viewing.map_state import MapState, first_state_of
+from da3stream.viewing.panel import BUDGETS
 from da3stream.viewing.replay import replayed
-from da3stream.viewing.scene import MapScene
+from da3stream.viewing.scene import FrameCamera, MapScene
+from tests.viewing.conftest import FRAMES
 
 ALL = CloudOptions(budget=1_000_000, confidence_percentile=0)
 
 
 @pytest.fixture(scope="module")
 def state(viewed: Any) -> MapState:
-    return replayed(viewed, first_state_of(FinishedRun(viewed)))
+    return replayed(viewed, first_state_of(FinishedRun(viewed)), threading.Event())
 
 
 @pytest.fixture
@@ -30,9 +37,15 @@ def scene(server: Any) -> MapScene:
     return MapScene(server, 5.0, lambda frame: None)
 
 
-def build(run: FollowedRun, scene: MapScene, state: MapState, options: CloudOptions) -> CloudBuilder:
+def build(
+    run: FollowedRun,
+    scene: MapScene,
+    state: MapState,
+    options: CloudOptions,
+    keyframes: Sequence[int] = range(FRAMES),
+) -> CloudBuilder:
     builder = CloudBuilder(run, scene, 5.0)
-    for _ in builder.build(state, range(len(state)), options):
+    for _ in builder.build(state, keyframes, options):
         pass
     return builder
 
@@ -115,10 +128,95 @@ def test_new_keyframes_join_those_that_are_there(run: FollowedRun, scene: MapSce
     for _ in builder.build(state, [0, 20], ALL):
         pass
     old = scene._nodes[20]
-    assert builder.extend(state, [20, 40], ALL)
-    assert scene.keyframes == [20, 40]
+    assert builder.extend(state, [0, 20, 40], ALL)
+    assert scene.keyframes == [0, 20, 40]
     assert scene._nodes[20] is old
-    assert not builder.extend(state, [20, 40, 60], CloudOptions(budget=scene.points, confidence_percentile=0))
+    assert not builder.extend(state, [0, 40], ALL)
+    assert scene.keyframes == [0, 20, 40]
+    assert not builder.extend(
+        state, [0, 20, 40, 60], CloudOptions(budget=scene.points, confidence_percentile=0)
+    )
+
+
+def test_a_cloud_that_grows_shows_as_much_as_one_that_is_built_at_once(
+    run: FollowedRun, scene: MapScene, state: MapState
+) -> None:
+    """Each time that every second keyframe goes, what only these have shown must be shown by others."""
+    options = CloudOptions(budget=1000, confidence_percentile=0)
+    builder = CloudBuilder(run, scene, 5.0)
+    for frames in range(5, 71, 5):
+        keyframes = growing_keyframes(frames, most=40)
+        if not builder.extend(state, keyframes, options):
+            for _ in builder.build(state, keyframes, options):
+                pass
+    grown = covered(scene)
+    build(run, scene, state, options, keyframes)
+    assert len(grown & covered(scene)) > 0.9 * len(covered(scene))
+
+
+def covered(scene: MapScene) -> set[tuple[int, ...]]:
+    """Cells of the world, a metre wide, in which something is shown."""
+    shown = [frame for frame in scene.keyframes if scene.points_of(frame)]
+    points = np.concatenate([shown_in_world(scene, frame) for frame in shown])
+    return {tuple(cell) for cell in np.floor(points).astype(int).tolist()}
+
+
+@pytest.mark.parametrize(("moved", "is_kept"), [(0.01, True), (2.0, False)])
+def test_a_map_that_was_bent_is_built_anew(
+    run: FollowedRun, scene: MapScene, state: MapState, moved: float, is_kept: bool
+) -> None:
+    """Once old cameras lie elsewhere by more than the largest voxel, what is marked is no longer there."""
+    builder = CloudBuilder(run, scene, 5.0)
+    for _ in builder.build(state, [0, 20, 40], ALL):
+        pass
+    assert builder._table is not None
+    cameras = state.world_from_cam.copy()
+    cameras[20, :, 3] += moved * builder._table.side(LEVELS - 1) * np.array([0.0, 0.0, 1.0])
+    assert builder.extend(replace(state, world_from_cam=cameras), [0, 20, 40, 60], ALL) == is_kept
+    turned = state.world_from_cam.copy()
+    turned[40, :, :3] = turned[40, :, :3] @ np.diag([-1.0, 1.0, -1.0])  # its centre stays where it is
+    assert not builder.extend(replace(state, world_from_cam=turned), [0, 20, 40, 60], ALL)
+
+
+def test_the_page_gets_no_more_than_a_browser_bears(
+    run: FollowedRun, scene: MapScene, server: Any, state: MapState
+) -> None:
+    """As many points and keyframes as can be chosen, counted as they leave the server."""
+    each = max(BUDGETS.values()) // MAX_KEYFRAMES
+    random = np.random.default_rng(0)
+    points = KeyframePoints(
+        points_in_cam=random.normal(0, 1, (each, 3)).astype(np.float32),
+        colors=random.integers(0, 256, (each, 3), dtype=np.uint8),
+        footprint=np.ones(each, np.float32),
+        depth_unit=1.0,
+    )
+    levels = LevelledPoints(rows=tuple(np.array_split(np.arange(each), LEVELS)))
+    image = random.integers(0, 256, (72, 128, 3), dtype=np.uint8)  # noise: no thumbnail is larger
+    rows = np.zeros(MAX_KEYFRAMES, int)
+    many = replace(
+        state, world_from_cam=state.world_from_cam[rows], depth_scale=state.depth_scale[rows], before=None
+    )
+    for frame in range(MAX_KEYFRAMES):
+        scene.add_keyframe(frame, many, FrameCamera(fov_rad=1.0, aspect=16 / 9, thumbnail=image))
+        scene.set_points(frame, many, points, levels, [0.01] * LEVELS)
+    assert 9 * max(BUDGETS.values()) < bytes_sent(server) <= 300e6
+
+
+def bytes_sent(server: Any) -> int:
+    """What somebody gets who opens the page now, until nothing more comes."""
+    import viser
+    from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
+
+    total = 0
+    protocol = Subprotocol(f"viser-v{viser.__version__}")
+    address = f"ws://127.0.0.1:{server.get_port()}"
+    with connect(address, subprotocols=[protocol], max_size=None, compression=None) as client:
+        while True:
+            try:
+                total += len(client.recv(timeout=5))
+            except TimeoutError:
+                return total
 
 
 def test_the_typical_depth_is_that_of_the_maps(run: FollowedRun, state: MapState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,6 @@ def test_a_finished_run_that_is_aligned_later_is_read_in_its_new_frame(viewed: P
     align(folder, scale=3.0)
     assert read_manifest(folder)["is_metric"]
     first = first_state_of(FinishedRun(folder))
-    for state in (first, replayed(folder, first)):
+    for state in (first, replayed(folder, first, threading.Event())):
         assert state.length == pytest.approx(3 * before.length)
         np.testing.assert_allclose(state.depth_scale, 3 * before.depth_scale, rtol=0.05)

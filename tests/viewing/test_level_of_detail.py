@@ -1,20 +1,16 @@
-"""Thinning by voxels, and the budget of the page."""
+"""Thinning by voxels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from da3stream.viewing.keyframes import MAX_KEYFRAMES
 from da3stream.viewing.level_of_detail import (
     LEVELS,
-    MAX_PAGE_BYTES,
     VoxelTable,
     finest_footprint,
-    page_bytes,
     side_for,
 )
-from da3stream.viewing.panel import BUDGETS
 
 
 def plane(points: int, seed: int = 0) -> np.ndarray:
@@ -85,7 +81,3 @@ def test_the_side_for_a_budget_fits_surfaces() -> None:
 def test_the_finest_footprint_is_half_of_the_median() -> None:
     assert finest_footprint([np.array([1.0, 2.0]), np.array([3.0])]) == 1.0
     assert finest_footprint([]) == 1.0
-
-
-def test_no_choice_of_the_panel_exceeds_what_a_page_may_get() -> None:
-    assert page_bytes(max(BUDGETS.values()), MAX_KEYFRAMES) < MAX_PAGE_BYTES / 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_the_first_state_is_the_trajectory_with_nearly_the_scales_of_the_map(run
 
 def test_the_child_tells_what_placing_the_map_here_tells(run: FollowedRun) -> None:
     here = state_of(run, PlacedMap.of(run, None))
-    told = replayed(run.root, first_state_of(FinishedRun(run.root)))
+    told = replayed(run.root, first_state_of(FinishedRun(run.root)), threading.Event())
     assert here.before is not None
     assert told.before is not None
     np.testing.assert_array_equal(told.depth_scale, here.depth_scale)
@@ -61,10 +62,17 @@ def test_with_priors_the_path_before_lies_where_they_do(pulled_run: FollowedRun)
 
 def test_a_child_that_fails_says_why(run: FollowedRun, tmp_path: Path) -> None:
     with pytest.raises(ProcessLostError, match="no run directory"):
-        replayed(tmp_path, first_state_of(FinishedRun(run.root)))
+        replayed(tmp_path, first_state_of(FinishedRun(run.root)), threading.Event())
 
 
 def test_a_run_that_has_other_frames_by_now_is_no_mix_of_both(run: FollowedRun) -> None:
     first = first_state_of(FinishedRun(run.root))
     with pytest.raises(RunRestartedError, match="begun anew"):
-        replayed(run.root, replace(first, world_from_cam=first.world_from_cam[:40]))
+        replayed(run.root, replace(first, world_from_cam=first.world_from_cam[:40]), threading.Event())
+
+
+def test_a_state_that_nobody_needs_is_not_waited_for(run: FollowedRun) -> None:
+    closed = threading.Event()
+    closed.set()
+    with pytest.raises(ProcessLostError, match="SIGKILL"):
+        replayed(run.root, first_state_of(FinishedRun(run.root)), closed)

@@ -195,7 +195,7 @@ def test_the_gallery_lists_runs_and_opens_them(viewed: Path, tmp_path: Path, pag
     pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
     for name in ("first", "second"):
         shutil.copytree(viewed, tmp_path / name)
-    gallery = Gallery(tmp_path, "127.0.0.1", 0, lambda root: open_viewer(root, "127.0.0.1", 0))
+    gallery = Gallery(tmp_path, "127.0.0.1", 0, lambda root, port: open_viewer(root, "127.0.0.1", port))
     gallery.start()
     try:
         errors = collect_console_errors(page)

@@ -60,6 +60,17 @@ def test_units_are_metres_only_if_they_are(run: FollowedRun) -> None:
     assert f"{state.length:.4g} m\n" in describe_run(manifest, state, is_metric=True)
 
 
+def test_a_model_is_no_html(run: FollowedRun) -> None:
+    said = describe_run({**run.manifest, "model": "<img src=x>"}, first_state_of(FinishedRun(run.root)), is_metric=False)
+    assert "\\<img src=x\\>" in said
+
+
+@pytest.mark.parametrize(("percentile", "shown"), [(0.0, 0), (42.0, 40), (97.5, 95), (100.0, 95)])
+def test_whatever_the_run_left_out_can_be_shown(server: Any, percentile: float, shown: int) -> None:
+    panel = Panel(server, NoEvents(), confidence_percentile=percentile, every=1)  # type: ignore[arg-type]
+    assert panel.options.confidence_percentile == shown
+
+
 def test_pictures_of_a_frame_agree_with_its_maps(run: FollowedRun) -> None:
     reader, maps = FrameReader(run), run.maps_of(20)
     height, width = maps.depth.shape

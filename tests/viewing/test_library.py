@@ -1,0 +1,93 @@
+"""The web server of the viewer's page: who may connect, and that it leaves the process as it was."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from da3stream.errors import ConfigError
+from da3stream.viewing.library import free_port, start_server, stop_server
+
+pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+
+
+def status_for(server: Any, origin: str | None) -> int:
+    """What a WebSocket of a page from `origin` is answered: 101 means that it may read everything."""
+    import viser
+
+    with socket.create_connection(("127.0.0.1", server.get_port()), timeout=20) as connection:
+        headers = [
+            "GET / HTTP/1.1",
+            f"Host: 127.0.0.1:{server.get_port()}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Protocol: viser-v{viser.__version__}",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *([] if origin is None else [f"Origin: {origin}"]),
+        ]
+        connection.sendall("\r\n".join([*headers, "", ""]).encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "http://evil.example:8080",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example:80",
+        "http://evil.example/http://localhost",
+        "null",  # a sandboxed frame, or a file
+    ],
+)
+def test_pages_from_elsewhere_cannot_read_the_content(server: Any, origin: str) -> None:
+    assert status_for(server, origin) == 403
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://127.0.0.1:8080", "http://localhost:1234", "http://localhost", None]
+)
+def test_local_pages_tunnels_and_programs_can(server: Any, origin: str | None) -> None:
+    assert status_for(server, origin) == 101
+
+
+def test_a_server_for_everybody_is_open_to_the_names_that_it_has_there() -> None:
+    server = start_server("0.0.0.0", 0)
+    try:
+        assert status_for(server, "http://workstation.lan:8080") == 101
+    finally:
+        stop_server(server)
+
+
+def test_servers_that_start_at_the_same_time_give_standard_output_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import websockets.asyncio.server as websockets_server
+
+    serve, output, lasts = websockets_server.serve, sys.stdout, iter([0.3, 0.6])
+
+    def slow(**options: Any) -> MagicMock:
+        time.sleep(next(lasts))
+        return MagicMock()
+
+    monkeypatch.setattr("viser.ViserServer", slow)
+    threads = [threading.Thread(target=start_server, args=("127.0.0.1", 0)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert sys.stdout is output
+    assert websockets_server.serve is serve
+
+
+def test_a_port_that_no_machine_has_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="65536"):
+        free_port("127.0.0.1", 65536)
