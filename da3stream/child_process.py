@@ -30,7 +30,12 @@ def run_unless(
         command: program and arguments.
         stdout: where its output goes; by default it is returned.
     """
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process
+    ) as process:
         while True:
             try:
                 output, errors = process.communicate(timeout=_LOOK_EVERY_S)

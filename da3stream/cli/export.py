@@ -36,5 +36,9 @@ def command(run_directory: Path, names: str, as_json: bool, **options: Any) -> N
     from da3stream.pipeline import export
 
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    if not wanted:
+        raise click.UsageError("--to names no format.")
     with show_progress(as_json=as_json) as progress:
         export(run_directory, wanted, options=overrides_of(options), progress=progress)
+    if not as_json:
+        click.echo(f"{', '.join(wanted)} written to {run_directory}")

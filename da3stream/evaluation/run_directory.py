@@ -22,8 +22,8 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> PoseSequence:
-    """Read cameras.json; in runs that did not write it what the run has recorded. Without a run.json, read
-    trajectory_tum.txt or camera_poses.txt.
+    """Read what the run has recorded. Without a run.json, read cameras.json, trajectory_tum.txt or
+    camera_poses.txt.
 
     Poses from the first two know their image names, times and positions in the source, those from the third
     their times, those from the last only their order (this is also what DA3-Streaming leaves).
@@ -33,10 +33,10 @@ def read_run(folder: Path) -> PoseSequence:
         RunIncompleteError: the run has not finished.
         RunCorruptError: what it has recorded is damaged.
     """
-    if (folder / _CAMERAS).is_file():
-        return _read_cameras(folder / _CAMERAS)
     if (folder / _MANIFEST).is_file():
         return _read_records(folder)
+    if (folder / _CAMERAS).is_file():
+        return _read_cameras(folder / _CAMERAS)
     if (folder / _TUM).is_file():
         return read_tum(folder / _TUM)
     return read_kitti_4x4(folder / _POSES)
@@ -65,12 +65,13 @@ def _read_cameras(path: Path) -> PoseSequence:
 def _read_records(folder: Path) -> PoseSequence:
     run = FinishedRun(folder)
     tables = run.frame_tables()
+    made_up = run.manifest["timestamps_are_synthetic"] and run.manifest["config"]["fps"] is None
     return PoseSequence(
         world_from_cam=run.trajectory_field("world_from_cam"),
         timestamp_s=run.trajectory_field("timestamp_s"),
         names=tuple(name for table in tables for name in table.names),
         source_index=np.concatenate([table.source_index for table in tables]),
-        timestamps_are_synthetic=bool(run.manifest["timestamps_are_synthetic"]),
+        timestamps_are_synthetic=made_up,
         origin=str(folder),
     )
 

@@ -21,8 +21,8 @@ from da3stream.store.frame_file import read_frame
 from da3stream.store.manifest import MANIFEST
 
 MAX_RUNS = 500
-_DEPTH = 2
-"""Runs lie in the folder or in its folders: `da3stream demo` makes NAME/run."""
+_DEPTH = 3
+"""Runs lie in the folder, in its folders or in theirs: `da3stream demo` makes da3stream_demo/run."""
 _THUMBNAIL_PX = 320
 
 

@@ -130,7 +130,10 @@ def test_run_export_and_refusals(video: Path, tmp_path: Path) -> None:
     assert again.returncode == 1
     assert "--resume" in again.stderr
     (run / "trajectory_kitti.txt").unlink()
-    assert da3stream("export", run, "--to", "kitti").returncode == 0
+    exported = da3stream("export", run, "--to", "kitti")
+    assert exported.returncode == 0
+    assert f"kitti written to {run}" in exported.stdout
+    assert da3stream("export", run, "--to", ",").returncode == 2
     assert np.loadtxt(run / "trajectory_kitti.txt").shape == (10, 12)
     assert da3stream("export", run, "--to", "kitti,nonsense").returncode == 1
     assert "10 frames" in da3stream("resume", run).stdout

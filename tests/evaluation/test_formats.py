@@ -180,14 +180,16 @@ def test_a_run_without_cameras_tells_the_same_from_its_records(tmp_path):
         assert np.array_equal(getattr(recorded, name), getattr(written, name)), name
 
 
-def test_made_up_times_of_a_run_are_known_as_such(tmp_path):
+@pytest.mark.parametrize("fps", [None, 10.0])
+def test_made_up_times_of_a_run_are_known_as_such(tmp_path, fps):
+    """Unless the user has said how many frames a second there are."""
     source = SimulatedSource(capture())
     source.timestamps_are_synthetic = True
-    config = load_config(None, {**CONFIG, "export": "tum", "loop": False, "coarse": 0})
+    config = load_config(None, {**CONFIG, "export": "tum", "loop": False, "coarse": 0, "fps": fps})
     reconstruct_source(source, tmp_path, config=config, estimator=CountingEstimator(capture()))
     assert not (tmp_path / "cameras.json").exists()
     run = load_trajectory(tmp_path)
-    assert run.timestamps_are_synthetic
+    assert run.timestamps_are_synthetic is (fps is None)
     assert run.names is not None
     assert len(run) == len(capture())
 

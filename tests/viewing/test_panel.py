@@ -61,7 +61,9 @@ def test_units_are_metres_only_if_they_are(run: FollowedRun) -> None:
 
 
 def test_a_model_is_no_html(run: FollowedRun) -> None:
-    said = describe_run({**run.manifest, "model": "<img src=x>"}, first_state_of(FinishedRun(run.root)), is_metric=False)
+    said = describe_run(
+        {**run.manifest, "model": "<img src=x>"}, first_state_of(FinishedRun(run.root)), is_metric=False
+    )
     assert "\\<img src=x\\>" in said
 
 
