@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,8 @@ class ChunkMaker:
         self._estimator, self._executor = estimator, executor
         self._beside_bytes, self._masks = beside_bytes, masks
         self._applied: PlanRecord | None = None
+        self._planning = Lock()
+        """Held from the look for a plan until the estimator works by it: two threads set `_applied`."""
         self._settled: NDArray[np.float64] | None = None
         self._settled_ahead: NDArray[np.float64] | None = None
         self._has_own_cameras = False
@@ -68,15 +71,16 @@ class ChunkMaker:
 
     def sizes_of(self, frame: Frame) -> ChunkSizes:
         """How long a chunk is: as journaled, or as planned now that the first frame is here."""
-        plan = self._run.plan_for(frame.index)
-        if plan is None:
-            beside_bytes = self._beside_bytes()
-            plan = first_plan(self._estimator, self._config, frame.size, beside_bytes=beside_bytes)
-            self._run.put_plan(plan)
-        if plan is not self._applied and plan.execution is not None:
-            assert isinstance(self._estimator, PlansMemory), "only such an estimator has a choice"
-            self._estimator.execution = plan.execution
-        self._applied = plan
+        with self._planning:
+            plan = self._run.plan_for(frame.index)
+            if plan is None:
+                beside_bytes = self._beside_bytes()
+                plan = first_plan(self._estimator, self._config, frame.size, beside_bytes=beside_bytes)
+                self._run.put_plan(plan)
+            if plan is not self._applied and plan.execution is not None:
+                assert isinstance(self._estimator, PlansMemory), "only such an estimator has a choice"
+                self._estimator.execution = plan.execution
+            self._applied = plan
         return plan.sizes
 
     def capacity(self) -> int:
@@ -209,6 +213,7 @@ class ChunkMaker:
         plan = self.plan_of(first_frame)
         if estimate.execution is not None and estimate.execution != plan.execution:
             changed = replace(plan, first_frame=first_frame, execution=estimate.execution, warning=None)
-            self._applied = changed  # the estimator cuts its work so already
-            self._run.put_plan(changed)
+            with self._planning:
+                self._run.put_plan(changed)
+                self._applied = changed  # the estimator cuts its work so already
         return estimate.prediction

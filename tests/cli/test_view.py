@@ -84,7 +84,11 @@ def test_the_page_is_local_and_ctrl_c_ends_it(viewed: Path, is_gallery: bool) ->
     pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
     path = viewed.parent if is_gallery else viewed
     process = subprocess.Popen(
-        [*COMMAND, "view", str(path), "--port", "0", "--no-open"], stdout=subprocess.PIPE, text=True
+        [*COMMAND, "view", str(path), "--port", "0", "--no-open"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a test run in the
+        # background ignores it
     )
     assert process.stdout is not None
     address = address_in(iter(process.stdout))
