@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,15 @@ def test_what_is_written_is_added_up_to_what_was_there(tmp_path: Path) -> None:
 
 
 def test_memory_is_that_of_now(tmp_path: Path) -> None:
+    """The ballast is mapped, since the heap of a process that runs many tests has room."""
     run = open_run(tmp_path / "run", REQUEST, version="1")
     meter = ResourceMeter(run)
     before = meter.sample().rss_bytes
-    ballast = np.ones(30_000_000)
+    ballast = mmap.mmap(-1, 240_000_000)
+    for _ in range(240):
+        ballast.write(b"1" * 1_000_000)
     during = meter.sample().rss_bytes
-    del ballast
+    ballast.close()
     after = meter.sample().rss_bytes
     run.close()
     if before is None or during is None or after is None:
