@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.keyframe_points import KeyframePoints, keyframe_points
 from da3stream.viewing.keyframes import coarse_to_fine
 from da3stream.viewing.level_of_detail import LEVELS, VoxelTable, finest_footprint, side_for
@@ -16,14 +15,16 @@ from da3stream.viewing.map_state import MapState
 from da3stream.viewing.scene import MapScene
 from da3stream.viewing.viewed_run import ViewedRun
 
-FIRST_SHARE = 0.15
-"""Of the budget that the first pass aims at, so that the whole path appears soon."""
+FIRST_POINTS = 60_000
+"""What the first pass aims at, so that the whole path appears soon, in a slow browser, too."""
 _AIM, _FILLED = 0.9, 0.7
 """What later passes aim at; and a budget that is used to this share is not tried to be used better."""
 _FINEST = 0.25
 """Side of the finest voxels over the width of the pixels: beyond that more points show the same."""
+_COARSER = 1.2
+"""How much larger voxels become if the budget did not hold all keyframes."""
 _SAMPLE = 8
-_MAX_PASSES = 4
+_MAX_PASSES = 8
 _SAY_EVERY = 25
 
 
@@ -68,13 +69,14 @@ class CloudBuilder:
 
     def __init__(self, run: ViewedRun, scene: MapScene, edge_angle_deg: float) -> None:
         self._run, self._scene, self._edge_angle_deg = run, scene, edge_angle_deg
-        self._frames = FrameReader(run)
         self._table: VoxelTable | None = None
         """Of the last pass."""
         self._probes: dict[int, _Probe] = {}
         """By keyframe, of the last pass."""
         self._footprint = 1.0
         """Width of the pixels of level 0 at their points, in world units."""
+        self._is_finest, self._found = False, 0
+        """Of the last whole pass: whether there are no finer voxels, and how many points they had."""
 
     def build(
         self,
@@ -82,8 +84,10 @@ class CloudBuilder:
         keyframes: Sequence[int],
         options: CloudOptions,
         is_stale: Callable[[], bool] = lambda: False,
+        budget_after: Callable[[int], int] | None = None,
     ) -> Iterator[int]:
-        """Show these keyframes and no others: in passes over all of them, each finer than the last.
+        """Show these keyframes and no others: in passes over all of them, each finer than the last
+        (coarser, if the budget has become smaller).
 
         Yields the number of points in the page, now and then.
 
@@ -92,6 +96,7 @@ class CloudBuilder:
             keyframes: frames.
             options: of the points.
             is_stale: asked before every keyframe; once true, what is there stays, and nothing more comes.
+            budget_after: asked after each pass, with the number of points in the page: the next one's budget.
 
         Raises:
             RunCorruptError: files of a keyframe cannot be read.
@@ -100,15 +105,26 @@ class CloudBuilder:
         order = [keyframes[place] for place in coarse_to_fine(len(keyframes))]
         side = self._first_side(state, order, options)
         for _ in range(_MAX_PASSES):
-            if not (yield from self._pass(state, order, options, side, is_stale)):
+            is_whole = yield from self._pass(state, order, options, side, is_stale)
+            if is_stale():
                 break
-            finest = _FINEST * self._footprint
-            if self._scene.points >= _FILLED * options.budget or side <= finest:
+            if not is_whole:
+                side *= _COARSER
+                continue
+            points, finest = self._scene.points, _FINEST * self._footprint
+            if budget_after is not None:
+                options = replace(options, budget=budget_after(points))
+            self._is_finest, self._found = side <= finest, points
+            if points <= options.budget and self.is_enough(options.budget):
                 break
-            side = max(finest, side_for(side, self._scene.points, _AIM * options.budget))
+            side = max(finest, side_for(side, points, _AIM * options.budget))
         if not is_stale():
             self._drop_coarse(state)
             yield self._scene.points
+
+    def is_enough(self, budget: int) -> bool:
+        """Whether a budget is used, or would show nothing more than what is there."""
+        return self._is_finest or self._found >= _FILLED * budget
 
     def extend(self, state: MapState, keyframes: Sequence[int], options: CloudOptions) -> bool:
         """Show these keyframes, those that are new as finely as the last pass did, the others as they are.
@@ -157,7 +173,7 @@ class CloudBuilder:
             for frame, cloud, scale in zip(sample, clouds, scales, strict=True)
         )
         expected = shown / len(sample) * len(order)
-        side = side_for(self._footprint, expected, FIRST_SHARE * options.budget)
+        side = side_for(self._footprint, expected, min(FIRST_POINTS, _AIM * options.budget))
         return max(_FINEST * self._footprint, side)
 
     def _pass(
@@ -171,8 +187,9 @@ class CloudBuilder:
         """Show all keyframes with voxels of this side; False if that ended before the last one."""
         table = self._table = VoxelTable(side, self._footprint)
         self._probes.clear()
+        most = max(options.budget, self._scene.points)  # if there are too many, they become fewer one by one
         for number, frame in enumerate(order):
-            if is_stale() or not self._show(frame, state, options, table):
+            if is_stale() or not self._show(frame, state, replace(options, budget=most), table):
                 return False
             if number % _SAY_EVERY == _SAY_EVERY - 1:
                 yield self._scene.points
@@ -193,7 +210,7 @@ class CloudBuilder:
         if self._scene.points - self._scene.points_of(frame) + len(levels) > options.budget:
             return False
         if not self._scene.has(frame):
-            self._scene.add_keyframe(frame, state, self._frames.camera(frame))
+            self._scene.add_keyframe(frame, state)
         sizes = [table.drawn(level) for level in range(LEVELS)]
         self._scene.set_points(frame, state, points, levels, sizes)
         if len(points):

@@ -8,6 +8,7 @@ import io
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _LOCAL_ORIGIN = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")
 """Pages of this machine, on any port: `ssh -L` may bring ours to another one."""
+_PROBE_PX = (16, 16)
+_PROBE_TIMEOUT_S, _QUICK_S = 10.0, 0.1
 _LIBRARY_LOCK = threading.Lock()
 """Standard output and the function that serves belong to the whole process."""
 
@@ -74,6 +77,25 @@ def stop_server(server: ViserServer) -> None:
     """Take a page from the net."""
     with _LIBRARY_LOCK, contextlib.redirect_stdout(io.StringIO()):  # it says so
         server.stop()
+
+
+def seconds_to_draw(client: ClientHandle) -> float | None:
+    """How long a browser takes to draw what it was sent, and to answer; None if it does not.
+
+    It draws the page and a small picture for us. The first time it may still be taking things in: only a
+    quick answer counts then.
+    """
+    seconds = 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        try:
+            client.get_render(*_PROBE_PX, timeout=_PROBE_TIMEOUT_S)
+        except (RuntimeError, TimeoutError):  # it is gone, or its page is in the background
+            return None
+        seconds = time.monotonic() - began
+        if seconds < _QUICK_S:
+            break
+    return seconds
 
 
 @contextlib.contextmanager

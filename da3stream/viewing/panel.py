@@ -11,7 +11,6 @@ import numpy as np
 
 from da3stream.errors import Da3StreamError
 from da3stream.store.run import REPORT
-from da3stream.viewing.cloud import CloudOptions
 from da3stream.viewing.colours import Colouring
 from da3stream.viewing.frames import Image
 from da3stream.viewing.scene import POINT_SIZE
@@ -21,8 +20,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUDGETS = {"0.25 M": 250_000, "0.5 M": 500_000, "1 M": 1_000_000, "2 M": 2_000_000, "4 M": 4_000_000}
-DEFAULT_BUDGET = "1 M"
+AUTO = "as the browser draws"
+BUDGETS = {
+    AUTO: None,
+    "0.25 M": 250_000,
+    "0.5 M": 500_000,
+    "1 M": 1_000_000,
+    "2 M": 2_000_000,
+    "4 M": 4_000_000,
+}
 _BLANK = np.full((9, 16, 3), 230, dtype=np.uint8)
 
 
@@ -35,7 +41,7 @@ class PanelEvents(Protocol):
     def begin_or_end_flight(self) -> None: ...
     def look_from_start(self) -> None: ...
     def look_from_above(self) -> None: ...
-    def choose_points(self, options: CloudOptions) -> None: ...
+    def choose_points(self, budget: int | None, confidence_percentile: float) -> None: ...
     def set_point_size(self, size: float) -> None: ...
     def set_frusta(self, *, shown: bool, size: float, every: int) -> None: ...
     def set_colouring(self, colouring: Colouring) -> None: ...
@@ -84,13 +90,6 @@ class Panel:
     def flies(self) -> bool:
         """Whether the users' cameras go along with the frame."""
         return bool(self._fly.value)
-
-    @property
-    def options(self) -> CloudOptions:
-        """What is chosen of the points."""
-        return CloudOptions(
-            budget=BUDGETS[self._budget.value], confidence_percentile=float(self._confidence.value)
-        )
 
     def set_frames(self, frames: int) -> None:
         """How many frames the timeline has."""
@@ -187,12 +186,15 @@ class Panel:
 
     def _build_cloud(self, confidence_percentile: float) -> None:
         gui, events = self._server.gui, self._events
-        self._budget = gui.add_dropdown(
-            "Points at most", tuple(BUDGETS), initial_value=DEFAULT_BUDGET, hint="9 bytes each"
+        budget = self._budget = gui.add_dropdown(
+            "Points at most",
+            tuple(BUDGETS),
+            initial_value=AUTO,
+            hint="9 bytes each. By itself: as many as the slowest browser that looks draws 7 times a second.",
         )
         size = gui.add_slider("Point size", min=0.2, max=4.0, step=0.1, initial_value=POINT_SIZE)
         size.on_update(self.reported(lambda: events.set_point_size(float(size.value))))
-        self._confidence = gui.add_slider(
+        confidence = self._confidence = gui.add_slider(
             "Leave out, %",
             min=0,
             max=95,
@@ -200,9 +202,9 @@ class Panel:
             initial_value=min(95, round(confidence_percentile / 5) * 5),
             hint="So many percent of each image, the least confident, have no points.",
         )
-        choose = self.reported(lambda: events.choose_points(self.options))
-        self._budget.on_update(choose)
-        self._confidence.on_update(choose)
+        choose = self.reported(lambda: events.choose_points(BUDGETS[budget.value], float(confidence.value)))
+        budget.on_update(choose)
+        confidence.on_update(choose)
 
     def _build_cameras(self, every: int) -> None:
         gui = self._server.gui

@@ -44,7 +44,8 @@ class _Node:
     """One keyframe in the page. `camera` and the clouds are below `frame`."""
 
     frame: FrameHandle
-    camera: CameraFrustumHandle
+    camera: CameraFrustumHandle | None = None
+    """Made when it is shown first: a browser needs long for hundreds."""
     clouds: list[PointCloudHandle | None] = field(default_factory=lambda: [None] * LEVELS)
     sizes: list[float] = field(default_factory=lambda: [0.0] * LEVELS)
     """How large the points of each cloud are drawn, in world units."""
@@ -70,12 +71,19 @@ class MapScene:
     Args:
         server: the page.
         typical_depth: of the scene in world units: the size of things, frusta among them.
+        camera_of: how a keyframe looks as a frustum.
         on_click: what to do with a keyframe whose frustum was clicked.
     """
 
-    def __init__(self, server: ViserServer, typical_depth: float, on_click: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        server: ViserServer,
+        typical_depth: float,
+        camera_of: Callable[[int], FrameCamera],
+        on_click: Callable[[int], None],
+    ) -> None:
         self._scene, self._server = server.scene, server
-        self._on_click = on_click
+        self._camera_of, self._on_click = camera_of, on_click
         self._nodes: dict[int, _Node] = {}
         self._path: LineSegmentsHandle | None = None
         self._loops: LineSegmentsHandle | None = None
@@ -113,7 +121,8 @@ class MapScene:
     def frusta(self) -> list[int]:
         """Keyframes whose frustum is shown, ascending."""
         with self._lock:
-            return [frame for frame in self.keyframes if self._nodes[frame].camera.visible]
+            cameras = {frame: self._nodes[frame].camera for frame in self.keyframes}
+            return [frame for frame, camera in cameras.items() if camera is not None and camera.visible]
 
     @property
     def points(self) -> int:
@@ -130,26 +139,12 @@ class MapScene:
         """Whether a frame has a node."""
         return frame in self._nodes
 
-    def add_keyframe(self, frame: int, state: MapState, camera: FrameCamera) -> None:
+    def add_keyframe(self, frame: int, state: MapState) -> None:
         """Make the node of a keyframe, without points."""
-        with self._lock, self._server.atomic():
-            name = _name(frame)
-            wxyz, position = _pose(state.world_from_cam[frame])
-            parent = self._scene.add_frame(name, show_axes=False, wxyz=wxyz, position=position)
-            frustum = self._scene.add_camera_frustum(
-                f"{name}/camera",
-                fov=camera.fov_rad,
-                aspect=camera.aspect,
-                scale=self._frustum_length * self.frustum_size,
-                thickness=1.5,
-                thickness_units="screen",
-                image=camera.thumbnail,
-                jpeg_quality=70,
-                cast_shadow=False,
-                receive_shadow=False,
-            )
-            frustum.on_click(lambda _: self._on_click(frame))
-            self._nodes[frame] = _Node(frame=parent, camera=frustum)
+        wxyz, position = _pose(state.world_from_cam[frame])
+        with self._lock:
+            parent = self._scene.add_frame(_name(frame), show_axes=False, wxyz=wxyz, position=position)
+            self._nodes[frame] = _Node(frame=parent)
 
     def remove_keyframe(self, frame: int) -> None:
         """Take a keyframe and its points away."""
@@ -255,16 +250,36 @@ class MapScene:
                         handle.point_size = self.point_size * size / handle.scale
 
     def show_frusta(self, state: MapState) -> None:
-        """Show every so many-th frustum, in its size and colour."""
+        """Show every so many-th frustum, in its size and colour. RunCorruptError: an image cannot be read."""
         keyframes = self.keyframes
         colours = frame_colours(state, self.colouring, keyframes)
+        shown = self.shows_frusta and not self.is_flying
         with self._lock, self._server.atomic():
             for place, frame in enumerate(keyframes):
-                camera = self._nodes[frame].camera
-                camera.visible = self.shows_frusta and not self.is_flying and place % self.every == 0
-                if camera.visible:
-                    camera.scale = self._frustum_length * self.frustum_size
-                    camera.color = _rgb(colours[place])
+                node = self._nodes[frame]
+                if shown and place % self.every == 0:
+                    node.camera = node.camera or self._add_frustum(frame)
+                    node.camera.visible = True
+                    node.camera.scale = self._frustum_length * self.frustum_size
+                    node.camera.color = _rgb(colours[place])
+                elif node.camera is not None:
+                    node.camera.visible = False
+
+    def _add_frustum(self, frame: int) -> CameraFrustumHandle:
+        camera = self._camera_of(frame)
+        frustum = self._scene.add_camera_frustum(
+            f"{_name(frame)}/camera",
+            fov=camera.fov_rad,
+            aspect=camera.aspect,
+            thickness=1.5,
+            thickness_units="screen",
+            image=camera.thumbnail,
+            jpeg_quality=70,
+            cast_shadow=False,
+            receive_shadow=False,
+        )
+        frustum.on_click(lambda _: self._on_click(frame))
+        return frustum
 
     # Path -----------------------------------------------------------------------------------------
 

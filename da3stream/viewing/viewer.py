@@ -28,6 +28,7 @@ from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.keyframes import choose_keyframes, growing_keyframes
 from da3stream.viewing.library import check_installed, start_server, stop_server
 from da3stream.viewing.map_state import MapState, first_state_of
+from da3stream.viewing.pace import Pace
 from da3stream.viewing.panel import Panel
 from da3stream.viewing.playback import Playback, View, flying_view, starting_view, view_from_above
 from da3stream.viewing.replay import replayed
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FRUSTA_AT_FIRST = 20
+BROWSER_WAIT_S = 5.0
+"""How long a browser is waited for before more is worked out than what it shows first."""
 POLL_S = 1.0
 _TICK_S = 1 / 60
 
@@ -67,14 +70,18 @@ class Viewer:
         self._growing: GrowingMap | None = None
         self._open()
         config = self._run.manifest["config"]
-        self._options = CloudOptions(confidence_percentile=config["confidence_percentile"])
+        self._pace = Pace()
+        self._budget: int | None = None
+        """Chosen by a user; None: by the pace."""
+        self._confidence_percentile: float = config["confidence_percentile"]
         self._closed, self._work = threading.Event(), threading.Event()
         self._stopped = threading.Event()
         self._is_due, self._looks_again = False, True
+        self._awaits_browser = True
         self._shows_before, self._shown_frame = False, -1
         self._optimised: MapState | None = None
         self._playback = Playback(0)
-        self._panel = Panel(server, self, confidence_percentile=self._options.confidence_percentile, every=1)
+        self._panel = Panel(server, self, confidence_percentile=self._confidence_percentile, every=1)
         self._depth, self._up = 1.0, np.array([0.0, -1.0, 0.0])
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), daemon=True, name=name)
@@ -157,10 +164,10 @@ class Viewer:
         if (state := self.state) is not None:
             self._move_users(view_from_above(state.centres, self._depth, self._up))
 
-    def choose_points(self, options: CloudOptions) -> None:
-        """Show points by these options."""
+    def choose_points(self, budget: int | None, confidence_percentile: float) -> None:
+        """Show so many points, None: as many as the browsers draw, without the least confident ones."""
         with self._lock:
-            self._options = options
+            self._budget, self._confidence_percentile = budget, confidence_percentile
             self._ask_for_points()
 
     def set_point_size(self, size: float) -> None:
@@ -238,8 +245,10 @@ class Viewer:
                 self._follow(self._growing)
             elif self._follows and self._is_outdated():
                 raise RunRestartedError(f"the run {self._root} was begun anew")
-            if self._is_due and self._optimised is not None:
-                self._build_points()
+            if self._optimised is not None:
+                self._keep_pace()
+                if self._is_due:
+                    self._build_points()
             self._work.wait(POLL_S)
             self._work.clear()
 
@@ -313,6 +322,42 @@ class Viewer:
         self._is_due = True
         self._work.set()
 
+    @property
+    def _options(self) -> CloudOptions:
+        """Which points are asked for at this moment."""
+        with self._lock:
+            return CloudOptions(
+                budget=self._budget or self._pace.budget, confidence_percentile=self._confidence_percentile
+            )
+
+    def _budget_after(self, points: int) -> int:
+        """How many points there may be, now that so many are there."""
+        if self._budget is not None:
+            return self._budget
+        self._wait_for_browser()
+        if self._pace.is_outdated(self.clients, points):
+            self._pace.measure(self.clients, points)
+        return self._pace.budget
+
+    def _wait_for_browser(self) -> None:
+        """Once: leave the cores to the browser until it is there."""
+        deadline = time.monotonic() + BROWSER_WAIT_S
+        while self._awaits_browser and not (self.clients or self._is_stale()):
+            self._awaits_browser = time.monotonic() < deadline
+            time.sleep(_TICK_S)
+        self._awaits_browser = False
+
+    def _keep_pace(self) -> None:
+        """Ask for other points if a browser that came since draws more or fewer than there are."""
+        assert self._scene is not None
+        assert self._builder is not None
+        points = self._scene.points
+        if self._budget is not None or not self._pace.is_outdated(self.clients, points):
+            return
+        self._pace.measure(self.clients, points)
+        if points > self._pace.budget or not self._builder.is_enough(self._pace.budget):
+            self._ask_for_points()
+
     def _extend_points(self, state: MapState) -> None:
         """Show what has come; all anew, more coarsely, only if the budget does not hold it."""
         assert self._scene is not None
@@ -340,14 +385,16 @@ class Viewer:
         keyframes = growing_keyframes(len(state)) if is_growing else choose_keyframes(state.centres).tolist()
         began = time.monotonic()
         self._suggest_frusta(len(keyframes))
-        for _ in self._builder.build(
-            state, keyframes, options, lambda: self._is_due or self._closed.is_set()
-        ):
+        for _ in self._builder.build(state, keyframes, options, self._is_stale, self._budget_after):
             self._scene.show_frusta(state)
             self._say_points()
         self._move_scene()
         self._say_points()
         logger.info("%d points after %.1f s", self._scene.points, time.monotonic() - began)
+
+    def _is_stale(self) -> bool:
+        """Whether the points that are being built are no longer asked for."""
+        return self._is_due or self._closed.is_set()
 
     def _say_points(self) -> None:
         assert self._scene is not None
@@ -381,7 +428,9 @@ class Viewer:
         self._up = up_of(self._run, state)
         self._server.scene.set_up_direction(self._up)
         if self._scene is None:
-            self._scene = MapScene(self._server, self._depth, self.seek)
+            self._scene = MapScene(
+                self._server, self._depth, lambda frame: self._frames.camera(frame), self.seek
+            )
         self._scene.restart(self._depth)
         self._read_from(self._run)
         view = starting_view(state.world_from_cam, self._depth, self._up)

@@ -79,3 +79,10 @@ def server() -> Iterator[Any]:
     page = start_server("127.0.0.1", 0)
     yield page
     stop_server(page)
+
+
+@pytest.fixture(autouse=True)
+def nobody_looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers do not wait for a browser where there will be none."""
+    if "page" not in request.fixturenames:
+        monkeypatch.setattr("da3stream.viewing.viewer.BROWSER_WAIT_S", 0.0)

@@ -19,7 +19,7 @@ from da3stream.viewing.keyframe_points import KeyframePoints, keyframe_points
 from da3stream.viewing.keyframes import MAX_KEYFRAMES, growing_keyframes
 from da3stream.viewing.level_of_detail import LEVELS, LevelledPoints
 from da3stream.viewing.map_state import MapState, first_state_of
-from da3stream.viewing.panel import BUDGETS
+from da3stream.viewing.pace import MOST
 from da3stream.viewing.replay import replayed
 from da3stream.viewing.scene import FrameCamera, MapScene
 from tests.viewing.conftest import FRAMES
@@ -34,7 +34,9 @@ def state(viewed: Any) -> MapState:
 
 @pytest.fixture
 def scene(server: Any) -> MapScene:
-    return MapScene(server, 5.0, lambda frame: None)
+    image = np.random.default_rng(0).integers(0, 256, (72, 128, 3), dtype=np.uint8)
+    camera = FrameCamera(fov_rad=1.0, aspect=16 / 9, thumbnail=image)
+    return MapScene(server, 5.0, lambda frame: camera, lambda frame: None)
 
 
 def build(
@@ -108,6 +110,26 @@ def test_a_budget_is_kept_and_used(run: FollowedRun, scene: MapScene, state: Map
     )
 
 
+def test_a_budget_that_changes_between_passes_is_followed_up_and_down(
+    run: FollowedRun, scene: MapScene, state: MapState
+) -> None:
+    after: list[int] = []
+
+    def budget_after(points: int) -> int:
+        after.append(points)
+        return 800 if len(after) == 1 else 300
+
+    options = CloudOptions(budget=200, confidence_percentile=0)
+    builder = CloudBuilder(run, scene, 5.0)
+    for _ in builder.build(state, range(FRAMES), options, budget_after=budget_after):
+        pass
+    assert after[0] <= 200
+    assert 300 < after[1] <= 800
+    assert 0.4 * 300 < scene.points <= 300
+    assert builder.is_enough(300)
+    assert not builder.is_enough(2000)
+
+
 def test_less_confidence_means_more_points(run: FollowedRun, scene: MapScene, state: MapState) -> None:
     build(run, scene, state, CloudOptions(budget=1_000_000, confidence_percentile=90))
     few = scene.points
@@ -142,16 +164,16 @@ def test_a_cloud_that_grows_shows_as_much_as_one_that_is_built_at_once(
     run: FollowedRun, scene: MapScene, state: MapState
 ) -> None:
     """Each time that every second keyframe goes, what only these have shown must be shown by others."""
-    options = CloudOptions(budget=1000, confidence_percentile=0)
+    options = CloudOptions(budget=2000, confidence_percentile=0)
     builder = CloudBuilder(run, scene, 5.0)
     for frames in range(5, 71, 5):
-        keyframes = growing_keyframes(frames, most=40)
+        keyframes = growing_keyframes(frames, most=12)
         if not builder.extend(state, keyframes, options):
             for _ in builder.build(state, keyframes, options):
                 pass
     grown = covered(scene)
     build(run, scene, state, options, keyframes)
-    assert len(grown & covered(scene)) > 0.9 * len(covered(scene))
+    assert len(grown & covered(scene)) > 0.93 * len(covered(scene))
 
 
 def covered(scene: MapScene) -> set[tuple[int, ...]]:
@@ -182,7 +204,7 @@ def test_the_page_gets_no_more_than_a_browser_bears(
     run: FollowedRun, scene: MapScene, server: Any, state: MapState
 ) -> None:
     """As many points and keyframes as can be chosen, counted as they leave the server."""
-    each = max(BUDGETS.values()) // MAX_KEYFRAMES
+    each = MOST // MAX_KEYFRAMES
     random = np.random.default_rng(0)
     points = KeyframePoints(
         points_in_cam=random.normal(0, 1, (each, 3)).astype(np.float32),
@@ -191,15 +213,16 @@ def test_the_page_gets_no_more_than_a_browser_bears(
         depth_unit=1.0,
     )
     levels = LevelledPoints(rows=tuple(np.array_split(np.arange(each), LEVELS)))
-    image = random.integers(0, 256, (72, 128, 3), dtype=np.uint8)  # noise: no thumbnail is larger
     rows = np.zeros(MAX_KEYFRAMES, int)
     many = replace(
         state, world_from_cam=state.world_from_cam[rows], depth_scale=state.depth_scale[rows], before=None
     )
     for frame in range(MAX_KEYFRAMES):
-        scene.add_keyframe(frame, many, FrameCamera(fov_rad=1.0, aspect=16 / 9, thumbnail=image))
+        scene.add_keyframe(frame, many)
         scene.set_points(frame, many, points, levels, [0.01] * LEVELS)
-    assert 9 * max(BUDGETS.values()) < bytes_sent(server) <= 300e6
+    scene.show_frusta(many)
+    assert len(scene.frusta) == MAX_KEYFRAMES
+    assert 9 * MOST < bytes_sent(server) <= 300e6
 
 
 def bytes_sent(server: Any) -> int:

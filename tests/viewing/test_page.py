@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from da3stream.geometry.rigid3 import rotation_from_quaternion_wxyz
+from da3stream.viewing import pace as pace_module
 from da3stream.viewing.gallery_server import Gallery
 from da3stream.viewing.viewer import Viewer, open_viewer
 from tests.browser import collect_console_errors
@@ -22,6 +23,7 @@ from tests.viewing.test_following import Writer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from viser import CameraHandle
 
 pytestmark = pytest.mark.slow
 
@@ -129,6 +131,22 @@ def test_sliders_act(viewer: Viewer, page: Page) -> None:
     wait_for(lambda: viewer.scene is not None and 0 < viewer.scene.points < 0.5 * points)
 
 
+def test_the_points_become_as_many_as_the_browser_draws(
+    viewer: Viewer, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is made longer than any real one: points become fewer, though the run has far more."""
+    assert viewer._budget is None
+    open_page(page, viewer)
+    wait_for(lambda: bool(viewer._pace._again_s))  # it has answered
+    assert viewer.scene is not None
+    points = viewer.scene.points
+    assert points > 1000
+    monkeypatch.setattr(pace_module, "FEWEST", 1)
+    monkeypatch.setattr(pace_module, "seconds_to_draw", lambda client: 0.05 + 3e-4 * viewer.scene.points)
+    page.reload()  # somebody who was not measured
+    wait_for(lambda: viewer.scene is not None and 300 < viewer.scene.points <= 1000 / 0.6)
+
+
 def test_before_the_optimisation_the_map_lies_elsewhere(viewer: Viewer, page: Page) -> None:
     open_page(page, viewer)
     assert viewer.state is not None
@@ -166,13 +184,21 @@ def test_the_page_grows_with_the_run(viewed: Path, tmp_path: Path, page: Page) -
         viewer.close()
 
 
+def looks_ahead(camera: CameraHandle) -> bool:
+    """Whether the browser has said how its camera is turned since it was moved."""
+    ahead = camera.look_at - camera.position
+    turn = rotation_from_quaternion_wxyz(camera.wxyz)
+    return bool(turn[:, 2] @ ahead > 0.9999 * np.linalg.norm(ahead))
+
+
 def test_a_click_on_a_frustum_goes_to_its_frame(viewer: Viewer, page: Page) -> None:
     open_page(page, viewer)
     assert viewer.state is not None
     assert viewer.scene is not None
+    set_number(page, "Size", 4)
     page.get_by_text("View from above").click()
-    time.sleep(1.0)
     (client,) = viewer.clients
+    wait_for(lambda: looks_ahead(client.camera))
     height, width = client.camera.image_height, client.camera.image_width
     turn = rotation_from_quaternion_wxyz(client.camera.wxyz)
     in_cam = (viewer.state.centres - client.camera.position) @ turn

@@ -16,7 +16,7 @@ from da3stream.viewing.colours import Colouring, frame_colours
 from da3stream.viewing.describing import describe_run
 from da3stream.viewing.frames import FrameReader
 from da3stream.viewing.map_state import first_state_of
-from da3stream.viewing.panel import Panel
+from da3stream.viewing.panel import AUTO, Panel
 from da3stream.viewing.viewed_run import check_viewable
 
 
@@ -41,6 +41,20 @@ def test_what_goes_wrong_in_a_callback_is_said_in_the_page(
     panel.reported(lambda: fail(ZeroDivisionError("oh")))(None)
     assert said == [("Not possible", "the disk is gone"), ("Error in the viewer", "ZeroDivisionError: oh")]
     assert "ZeroDivisionError" in caplog.text  # a bug: with its traceback on the terminal
+
+
+def test_the_budget_follows_the_browser_unless_a_user_has_chosen_one(server: Any) -> None:
+    chosen: list[tuple[int | None, float]] = []
+
+    class Events(NoEvents):
+        def choose_points(self, budget: int | None, confidence_percentile: float) -> None:
+            chosen.append((budget, confidence_percentile))
+
+    panel = Panel(server, Events(), confidence_percentile=40, every=1)  # type: ignore[arg-type]
+    panel._confidence.value = 60
+    panel._budget.value = "2 M"
+    panel._budget.value = AUTO
+    assert chosen == [(None, 60.0), (2_000_000, 60.0), (None, 60.0)]
 
 
 def test_the_users_choice_of_frusta_is_kept(server: Any) -> None:
@@ -70,7 +84,7 @@ def test_a_model_is_no_html(run: FollowedRun) -> None:
 @pytest.mark.parametrize(("percentile", "shown"), [(0.0, 0), (42.0, 40), (97.5, 95), (100.0, 95)])
 def test_whatever_the_run_left_out_can_be_shown(server: Any, percentile: float, shown: int) -> None:
     panel = Panel(server, NoEvents(), confidence_percentile=percentile, every=1)  # type: ignore[arg-type]
-    assert panel.options.confidence_percentile == shown
+    assert panel._confidence.value == shown
 
 
 def test_pictures_of_a_frame_agree_with_its_maps(run: FollowedRun) -> None:

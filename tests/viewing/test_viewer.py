@@ -13,7 +13,6 @@ import pytest
 
 from da3stream.errors import ProcessLostError, RunCorruptError
 from da3stream.viewing import viewer as viewer_module
-from da3stream.viewing.cloud import CloudOptions
 from da3stream.viewing.library import free_port
 from da3stream.viewing.viewer import Viewer, open_viewer
 
@@ -63,7 +62,7 @@ def test_a_child_that_is_lost_takes_only_the_view_before(
     assert viewer.scene is not None
     points = viewer.scene.points
     assert points > 0
-    viewer.choose_points(CloudOptions(budget=1_000_000, confidence_percentile=90))
+    viewer.choose_points(None, 90)
     wait_for(lambda: viewer.scene is not None and 0 < viewer.scene.points < 0.5 * points)
     assert not viewer.is_stopped
     assert viewer._panel._before.disabled
