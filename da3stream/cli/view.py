@@ -33,7 +33,8 @@ DEFAULT_PORT = 8080
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="The address to listen on. The page has no password: whoever reaches the address can look.",
+    help="The address to listen on. There is no password: everybody who reaches the port sees the runs. "
+    "Better stay at the default and use `ssh -L`, see above.",
 )
 @click.option(
     "--open/--no-open", "opens", default=None, help="Open a browser; by default if there is a display."
@@ -51,6 +52,9 @@ def command(path: Path, follow: bool, port: int, host: str, opens: bool | None, 
 
     Needs `pip install 'da3stream[view]'`. Only this machine can open the page. From another one:
     `ssh -L 8080:127.0.0.1:8080 MACHINE`, then http://127.0.0.1:8080. Ctrl-C ends it.
+
+    With another --host, the list of a FOLDER answers to IP addresses, to that host and to the names of this
+    machine; pages elsewhere can still connect to the viewer of a RUN if they know where it is.
     """
     from da3stream.viewing.library import check_installed
     from da3stream.viewing.viewed_run import wait_for_run

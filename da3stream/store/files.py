@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ SCRATCH = "scratch"
 LOCK = "lock"
 FILE_SYSTEM = FileSystem()
 """What all run directories are written through. Tests put their doubles here."""
+_GLANCE_S = 0.05
+"""Far longer than `da3stream.store.glance.is_locked` holds a lock."""
 
 
 class RunFiles:
@@ -47,7 +50,7 @@ class RunFiles:
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_alone(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             raise RunLockedError(
@@ -199,3 +202,12 @@ class RunFiles:
 
     def _scratch(self, relative: str) -> Path:
         return self.scratch_folder() / f"{uuid.uuid4().hex}-{PurePosixPath(relative).name}"
+
+
+def _lock_alone(descriptor: int) -> None:
+    """Lock an open file. BlockingIOError if another process holds it for longer than `is_locked` does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_GLANCE_S)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

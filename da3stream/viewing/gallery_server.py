@@ -15,14 +15,25 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from da3stream.errors import ConfigError, Da3StreamError, StoreError
-from da3stream.viewing.gallery import ListedRun, find_runs, gallery_page, thumbnail
-from da3stream.viewing.library import LOCAL_HOSTS, free_port
+from da3stream.store.run import REPORT
+from da3stream.viewing.gallery import ListedRun, find_runs, gallery_page, has_report, thumbnail
+from da3stream.viewing.hosts import OwnNames, host_in
+from da3stream.viewing.library import free_port
 
 MAX_OPEN = 4
 """Viewers that are open at a time; the one opened longest ago makes room for the next."""
+_POLL_S = 0.1
+"""How long it takes to notice that it is to end."""
 _OUR_SITES = (None, "none", "same-origin", "same-site")
 """What browsers say of requests that come from this page, from a page on another port of this machine, or
 from the user (https://www.w3.org/TR/fetch-metadata/); programs say nothing."""
+
+STRICT_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of what loads nothing, https://www.w3.org/TR/CSP3/"""
+LIST_POLICY = f"{STRICT_POLICY}; img-src 'self' data:; style-src 'unsafe-inline'"
+REPORT_POLICY = f"sandbox; {STRICT_POLICY}; img-src data:; style-src 'unsafe-inline'"
+"""A run may be a stranger's, and so its report: it runs no scripts, sends nothing, and is no page of this
+server for any other. Our own reports need no more than this."""
 
 
 class OpenViewer(Protocol):
@@ -54,6 +65,7 @@ class Gallery:
         self, folder: Path, host: str, port: int, open_viewer: Callable[[Path, int], OpenViewer]
     ) -> None:
         self._folder, self._host, self._open_viewer = folder, host, open_viewer
+        self._names = OwnNames(host)
         self._runs: dict[str, ListedRun] = {}
         """By name, in the order of the list."""
         self._open: OrderedDict[Path, OpenViewer] = OrderedDict()
@@ -65,7 +77,9 @@ class Gallery:
             )
         self._server = ThreadingHTTPServer((host, port), _handler_of(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="gallery")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), daemon=True, name="gallery"
+        )
 
     @property
     def port(self) -> int:
@@ -102,17 +116,23 @@ class Gallery:
             return (
                 Answer(status=HTTPStatus.NOT_FOUND) if jpeg is None else Answer(body=jpeg, type="image/jpeg")
             )
-        report = run.root / "report.html"
-        return Answer(body=report.read_bytes()) if report.is_file() else Answer(status=HTTPStatus.NOT_FOUND)
+        if not has_report(run.root):
+            return Answer(status=HTTPStatus.NOT_FOUND)
+        return Answer(body=(run.root / REPORT).read_bytes(), policy=REPORT_POLICY)
 
-    def is_welcome(self, host: str, site: str | None) -> bool:
-        """Whether a request may be answered: pages elsewhere must neither use this server nor learn of it.
+    def refusal(self, host: str, site: str | None) -> str | None:
+        """Why a request gets no answer; None if it gets one. Pages elsewhere must neither use this server nor
+        learn of it.
 
         Args:
-            host: how it calls this server, without the port; a page elsewhere may do so by its own name.
-            site: its `Sec-Fetch-Site`, where it has one.
+            host: how it calls this server, as of `host_in`.
+            site: its `Sec-Fetch-Site`, None if it has none. Browsers do not send it over plain http but to
+                this machine itself: a server for others may be asked by a page elsewhere, in the name of its
+                reader, and that page cannot read the answer.
         """
-        return (self._host not in LOCAL_HOSTS or host in LOCAL_HOSTS) and site in _OUR_SITES
+        if site not in _OUR_SITES:
+            return "Another page has led here: type the address into the browser instead."
+        return None if self._names.include(host) else self._names.advice
 
     def _list(self) -> None:
         self._runs = {run.name: run for run in find_runs(self._folder)}
@@ -147,13 +167,15 @@ class Answer:
         type: str = "text/html; charset=utf-8",
         status: HTTPStatus = HTTPStatus.OK,
         viewer_port: int | None = None,
+        policy: str = STRICT_POLICY,
     ) -> None:
         self.body, self.type, self.status, self.viewer_port = body, type, status, viewer_port
+        self.policy = policy
 
     @classmethod
     def of_page(cls, text: str) -> Answer:
         """A page."""
-        return cls(body=text.encode(errors="replace"))
+        return cls(body=text.encode(errors="replace"), policy=LIST_POLICY)
 
     @classmethod
     def of_text(cls, text: str, status: HTTPStatus) -> Answer:
@@ -161,17 +183,17 @@ class Answer:
         return cls(body=text.encode(errors="replace"), type="text/plain; charset=utf-8", status=status)
 
 
-_REFUSED = "Another page has led here: type the address into the browser instead."
-
-
 def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """Knows GET only; http.server answers 501 to all else."""
 
+        policy = STRICT_POLICY
+
         def do_GET(self) -> None:
-            host = self.headers.get("Host", "").rsplit(":", 1)[0]
-            if not gallery.is_welcome(host, self.headers.get("Sec-Fetch-Site")):
-                self._send(Answer.of_text(_REFUSED, HTTPStatus.FORBIDDEN), host)
+            host = host_in(self.headers.get("Host", ""))
+            refusal = gallery.refusal(host, self.headers.get("Sec-Fetch-Site"))
+            if refusal is not None:
+                self._send(Answer.of_text(refusal, HTTPStatus.FORBIDDEN), host)
                 return
             try:
                 answer = gallery.answer(self.path)
@@ -180,6 +202,7 @@ def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
             self._send(answer, host)
 
         def _send(self, answer: Answer, host: str) -> None:
+            self.policy = answer.policy
             self.send_response(answer.status)
             if answer.viewer_port is not None:
                 self.send_header("Location", f"http://{host}:{answer.viewer_port}")
@@ -189,6 +212,13 @@ def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody waits for it any more
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+        def end_headers(self) -> None:
+            """Of all answers, those of http.server too."""
+            self.send_header("Content-Security-Policy", self.policy)
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+            super().end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing: the terminal is the user's."""

@@ -112,6 +112,19 @@ def test_all_its_links_lead_to_files_of_the_run_or_into_the_page(run_directory: 
     assert not any(value.startswith(("http:", "https:", "//", "/")) for value in values)
 
 
+def test_the_page_allows_itself_nothing_but_pictures_and_style(run_directory: Path) -> None:
+    """Before it says anything of the run; wherever it is opened."""
+    page = page_again(run_directory, input="http://h/x</title><script>alert(1)")
+    policy = page.index('<meta http-equiv="Content-Security-Policy" content="default-src \'none\';')
+    assert policy < page.index("<title>")
+    assert "<title>http://h/x&lt;/title&gt;&lt;script&gt;alert(1) · da3stream report</title>" in page
+    assert page.count("</title>") == page.count("<title>")
+    for rule in ("base-uri 'none'", "form-action 'none'"):
+        assert rule in page[policy : page.index("<title>")]
+    assert "script-src" not in page
+    assert "<script" not in page
+
+
 def test_text_of_the_run_is_no_markup(run_directory: Path) -> None:
     page = page_again(
         run_directory,

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,17 @@ import pytest
 
 from da3stream.errors import ConfigError, StoreError
 from da3stream.store import read_manifest
-from da3stream.viewing.gallery import find_runs, gallery_page, thumbnail
-from da3stream.viewing.gallery_server import MAX_OPEN, Answer, Gallery
+from da3stream.store.files import RunFiles
+from da3stream.store.manifest import encode_manifest
+from da3stream.viewing.gallery import State, find_runs, gallery_page, thumbnail
+from da3stream.viewing.gallery_server import (
+    LIST_POLICY,
+    MAX_OPEN,
+    REPORT_POLICY,
+    STRICT_POLICY,
+    Answer,
+    Gallery,
+)
 from da3stream.viewing.library import free_port
 
 
@@ -89,9 +99,12 @@ def test_runs_are_found_and_nothing_else(folder: Path) -> None:
     runs = find_runs(folder)
     assert {run.name for run in runs} == {"a <b>&c", "demo/run"}
     for run in runs:
-        assert (run.model, run.frames, run.is_finished, run.is_viewable) == ("simulated", 70, True, True)
+        assert (run.model, run.frames, run.state) == ("simulated", 70, State.FINISHED)
+        assert run.is_viewable
+        assert run.has_pictures
         files = [path for path in run.root.rglob("*") if path.is_file()]
         assert run.disk_bytes == sum(path.stat().st_blocks * 512 for path in files)
+        assert run.disk_bytes is not None
         assert run.disk_bytes >= sum(path.stat().st_size for path in files) / 2
 
 
@@ -265,6 +278,160 @@ def test_a_finished_run_is_measured_once_and_again_when_it_has_changed(
     os.utime(manifest, ns=(0, manifest.stat().st_mtime_ns + 1))
     assert {run.name: run.disk_bytes for run in find_runs(folder)} == {**sizes, "demo/run": 7}
     assert measured == ["run"]
+
+
+def test_measuring_many_runs_takes_no_longer_than_a_moment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("da3stream.viewing.gallery.time.monotonic", lambda: 0.2 * next(clock))
+    sizes = [[run.disk_bytes is not None for run in find_runs(folder)] for _ in range(2)]
+    assert sizes == [[True, False], [True, True]]
+    monkeypatch.undo()
+    assert " MB" in gallery_page("x", find_runs(folder))
+
+
+def unfinish(root: Path) -> None:
+    """As it was before its outputs were written."""
+    manifest = read_manifest(root)
+    write_manifest(root, **{**manifest, "status": "running", "frames": None, "input": "walk.mp4"})
+
+
+def write_manifest(root: Path, **manifest: Any) -> None:
+    (root / "run.json").write_bytes(encode_manifest(manifest))
+
+
+def test_unfinished_runs_are_not_measured_and_what_lies_in_runs_is_not_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinish(folder / "demo" / "run")
+    scanned: list[Path] = []
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", lambda path: scanned.append(Path(path)) or scandir(path))
+    monkeypatch.setattr("da3stream.viewing.gallery.folder_bytes", lambda root: 10**7)
+    runs = {run.name: run.disk_bytes for run in find_runs(folder)}
+    assert runs == {"a <b>&c": 10**7, "demo/run": None}
+    inside = [path for path in scanned if path.is_relative_to(folder / "demo" / "run")]
+    assert inside == [folder / "demo" / "run" / "frames"]
+
+
+def test_it_is_told_which_run_is_being_written_and_how_to_go_on_with_another(folder: Path) -> None:
+    root = folder / "demo" / "run"
+    for path in (root, folder / "a <b>&c"):
+        unfinish(path)
+    lock = RunFiles(root).lock()
+    runs = {run.name: run for run in find_runs(folder)}
+    assert runs["demo/run"].state is State.BEING_WRITTEN
+    assert runs["a <b>&c"].state is State.INTERRUPTED
+    assert {run.frames for run in runs.values()} == {70}
+    page = gallery_page("x", [*runs.values()])
+    assert page.count("70 frames so far") == 2
+    assert "<code>da3stream resume &#x27;a &lt;b&gt;&amp;c&#x27;</code>" in page
+    assert page.count("da3stream resume") == 1
+    os.close(lock)
+    assert {run.state for run in find_runs(folder)} == {State.INTERRUPTED}
+
+
+def test_a_name_is_no_option_and_a_run_without_an_input_is_not_resumed_so(folder: Path) -> None:
+    shutil.move(folder / "demo" / "run", folder / "-x")
+    manifest = read_manifest(folder / "-x")
+    write_manifest(folder / "-x", **{**manifest, "status": "running", "input": "walk.mp4"})
+    write_manifest(folder / "a <b>&c", **{**manifest, "status": "running", "input": None})
+    page = gallery_page("x", find_runs(folder))
+    assert page.count("interrupted") == 2
+    assert page.count("da3stream resume") == 1
+    assert "da3stream resume ./-x<" in page
+
+
+def test_whether_a_run_is_being_written_may_be_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: Path) -> bool:
+        raise OSError(37, "No locks available")
+
+    unfinish(folder / "demo" / "run")
+    monkeypatch.setattr("da3stream.viewing.gallery.is_locked", fail)
+    states = {run.name: run.state for run in find_runs(folder)}
+    assert states == {"demo/run": State.UNFINISHED, "a <b>&c": State.FINISHED}
+
+
+def test_a_run_with_a_damaged_journal_is_listed(folder: Path) -> None:
+    root = folder / "demo" / "run"
+    unfinish(root)
+    with (root / "journal.jsonl").open("ab") as file:
+        file.write(b"damage\n")
+    runs = {run.name: run for run in find_runs(folder)}
+    assert runs["demo/run"].frames is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"frames": "<b>"}, {"frames": [1]}, {"frames": float(10**308) * 10}, {"config": []}, {"config": None}],
+)
+def test_a_strangers_manifest_stops_no_list(folder: Path, change: dict[str, Any]) -> None:
+    root = folder / "demo" / "run"
+    manifest = {**read_manifest(root), **change}
+    checksum = f"{zlib.crc32(json.dumps(manifest, sort_keys=True).encode()):08x}"
+    (root / "run.json").write_text(json.dumps({**manifest, "crc32": checksum}))
+    assert [run.name for run in find_runs(folder)] == ["a <b>&c"]
+
+
+def test_links_in_a_circle_hide_no_run(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    assert {"a <b>&c", "demo/run", "again/demo/run"} <= {run.name for run in find_runs(folder)}
+
+
+def test_a_run_without_images_asks_for_no_picture(gallery: Gallery, folder: Path) -> None:
+    shutil.rmtree(folder / "demo" / "run" / "frames")
+    page = ask(gallery, "/").read().decode()
+    assert page.count("no picture") == 1
+    assert page.count("<img") == page.count('src="thumbnail/') == 1
+    assert 'src="thumbnail/demo/run"' not in page
+
+
+def test_browsers_are_told_what_an_answer_may_do(gallery: Gallery) -> None:
+    for path, policy in (
+        ("/", LIST_POLICY),
+        ("/report/demo/run", REPORT_POLICY),
+        ("/thumbnail/demo/run", STRICT_POLICY),
+        ("/open/demo/run", STRICT_POLICY),
+        ("/missing", STRICT_POLICY),
+    ):
+        answer = ask(gallery, path)
+        assert answer.headers.get_all("Content-Security-Policy") == [policy]
+        assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+        assert answer.headers.get_all("Referrer-Policy") == ["no-referrer"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert policy.startswith("sandbox;") == (path == "/report/demo/run")
+
+
+def test_browsers_are_told_so_where_they_are_refused(gallery: Gallery) -> None:
+    refused = (ask(gallery, "/", method="POST"), ask(gallery, "/", site="cross-site"))
+    assert [answer.status for answer in refused] == [501, 403]
+    for answer in refused:
+        assert answer.getheader("Content-Security-Policy") == STRICT_POLICY
+        assert answer.getheader("X-Content-Type-Options") == "nosniff"
+
+
+def test_a_report_that_is_a_link_is_not_served(gallery: Gallery, folder: Path) -> None:
+    report = folder / "demo" / "run" / "report.html"
+    report.unlink()
+    report.symlink_to(folder / "secret.txt")
+    assert ask(gallery, "/report/demo/run").status == 404
+    assert "report/" not in ask(gallery, "/").read().decode()
+
+
+def test_a_server_for_others_answers_to_its_own_names_only(folder: Path) -> None:
+    gallery = Gallery(folder, "0.0.0.0", 0, FakeViewer)
+    gallery.start()
+    try:
+        for host in ("127.0.0.1", "192.168.1.7", "[fe80::1]", "localhost", socket.gethostname()):
+            assert ask(gallery, "/", host=f"{host}:{gallery.port}").status == 200
+        refused = ask(gallery, "/", host=f"rebound.example.com:{gallery.port}")
+        assert (refused.status, b"--host" in refused.read()) == (403, True)
+        assert ask(gallery, "/", site="cross-site").status == 403
+    finally:
+        gallery.close()
 
 
 def test_a_file_that_cannot_be_read_is_said(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
