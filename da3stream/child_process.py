@@ -15,8 +15,6 @@ from typing import IO
 
 CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"})
 """Signals that native code draws upon itself."""
-GO_ON = "Probably memory ran out. What a run has stored is kept: go on with da3stream resume RUN."
-"""What the user can do about a child that was killed."""
 _LOOK_EVERY_S = 0.1
 
 

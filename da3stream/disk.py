@@ -8,7 +8,7 @@ from math import log
 from pathlib import Path
 
 from da3stream.config import Config
-from da3stream.errors import StoreError
+from da3stream.errors import StoreError, command_line
 from da3stream.writers import export_names
 from da3stream.writers.sensor_frames import MAX_POINTS
 
@@ -92,7 +92,7 @@ class DiskBudget:
             raise StoreError(
                 f"the run directory {self._root} would take about {_size(needed)} for {frames} frames, "
                 f"{_size(missing)} more than it may",
-                hint=self._advice("Fewer frames (--fps, --max-frames), a lower --resolution, "),
+                hint=self._advice("Fewer frames (--fps, --max-frames), a lower --resolution, ").rstrip(),
             )
 
     def planned_bytes(self, frames: int) -> int:
@@ -114,7 +114,7 @@ class DiskBudget:
 
     def check_export(self, frames: int, names: tuple[str, ...]) -> None:
         """Whether these formats of a finished run fit, beside older ones of them. Errors as of `check`."""
-        again = f"da3stream export {self._root} --to {','.join(names)}"
+        again = command_line("export", self._root, "--to", ",".join(names))
         self._require(self.output_bytes(frames, names), "the formats", again)
 
     def output_bytes(self, frames: int, names: tuple[str, ...]) -> int:
@@ -170,7 +170,7 @@ class DiskBudget:
 
     def _command(self, again: str | None) -> str:
         """A larger budget is kept by `resume`, of a finished run too."""
-        resume = f"da3stream resume {self._root}" + ("" if self._config.disk is None else " --disk SIZE")
+        resume = command_line("resume", self._root) + ("" if self._config.disk is None else " --disk SIZE")
         if again is None:
             return resume
         return again if self._config.disk is None else f"{resume}; {again}"

@@ -25,9 +25,41 @@
 
 The message says what happened, what was found, what was expected and what to do next. The command line prints
 it as one line and exits with status 1; anything that is not a `Da3StreamError` is a bug.
+
+A message names options with `option`: they are keys to a caller and flags on the command line. A hint that
+does not know the run it is about says `RESUME`: `naming_run`, further up, fills in the folder.
 """
 
 from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_OPTION = re.compile("\N{MATHEMATICAL LEFT ANGLE BRACKET}(\\w+)\N{MATHEMATICAL RIGHT ANGLE BRACKET}")
+"""Nothing that a user types looks like it."""
+_RUN = "\N{MATHEMATICAL LEFT ANGLE BRACKET}RUN DIRECTORY\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+RESUME = f"da3stream resume {_RUN}"
+"""The command that continues the run that an error is about, for its hint."""
+GO_ON = f"Probably memory ran out. What a run has stored is kept: go on with {RESUME}"
+"""What the user can do about a child process that was killed."""
+
+
+def option(name: str) -> str:
+    """An option, by its key in a configuration, for the message of an error."""
+    return f"\N{MATHEMATICAL LEFT ANGLE BRACKET}{name}\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+
+
+def flag_of(name: str) -> str:
+    """What an option is called on the command line, by its key."""
+    return f"--{name.replace('_', '-')}"
+
+
+def command_line(*words: object) -> str:
+    """A command of ours as it can be pasted into a shell."""
+    return shlex.join(["da3stream", *map(str, words)])
 
 
 class Da3StreamError(Exception):
@@ -50,7 +82,30 @@ class Da3StreamError(Exception):
         if expected is not None:
             parts.append(f"expected {expected}")
         message = "; ".join(parts)
-        super().__init__(f"{message}. {hint}" if hint else message)
+        self._message, self._run = f"{message}. {hint}" if hint else message, "RUN"
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        return self.worded(str)
+
+    def worded(self, name_of: Callable[[str], str]) -> str:
+        """The message, with what `name_of` makes of the key of each option that it names."""
+        named = _OPTION.sub(lambda found: name_of(found[1]), self._message)
+        return named.replace(_RUN, self._run)
+
+    def name_run(self, root: Path) -> None:
+        """Say which run directory the error is about; hints name it from now on."""
+        self._run = shlex.quote(str(root))
+
+
+@contextmanager
+def naming_run(root: Path) -> Iterator[None]:
+    """Whatever goes wrong within is about this run directory."""
+    try:
+        yield
+    except Da3StreamError as error:
+        error.name_run(root)
+        raise
 
 
 class ConfigError(Da3StreamError):

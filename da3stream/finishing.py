@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from da3stream.config import OUTPUT_OPTIONS, Config, load_config
-from da3stream.errors import ConfigError
+from da3stream.errors import ConfigError, option
 from da3stream.placed_map import PlacedMap
 from da3stream.progress import Progress, ProgressCallback
 from da3stream.result import warnings_of
@@ -199,7 +199,7 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     strange = sorted(options.keys() - set(OUTPUT_OPTIONS))
     if strange:
         raise ConfigError(
-            f"{', '.join(strange)} cannot be chosen for the outputs of a finished run",
+            f"{', '.join(map(option, strange))} cannot be chosen for the outputs of a finished run",
             expected=f"some of {', '.join(sorted(OUTPUT_OPTIONS))}",
             hint="Run again with it, or check the spelling.",
         )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import ConfigError, StoreError
+from da3stream.errors import RESUME, ConfigError, StoreError
 from da3stream.result import Update
 from da3stream.scene import FrameBlock
 from da3stream.store import read_manifest
@@ -216,5 +216,5 @@ class LiveRerun:
         return StoreError(
             f"cannot log to {self._path}",
             got=error.strerror or str(error),
-            hint="What the run has stored is kept: go on with `da3stream resume RUN`, or name another file.",
+            hint=f"What the run has stored is kept. Name another file, or go on with: {RESUME}",
         )

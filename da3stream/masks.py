@@ -62,7 +62,8 @@ class MaskFolder:
             self._paths[key] = path
         if not self._paths:
             raise InputNotFoundError(
-                f"the folder of masks {folder} holds no image", expected=f"files with {IMAGE_SUFFIXES}"
+                f"the folder of masks {folder} holds no image",
+                expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
             )
 
     def identity(self) -> str:

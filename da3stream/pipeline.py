@@ -12,7 +12,15 @@ from da3stream import __version__
 from da3stream.config import OUTPUT_OPTIONS, Config, load_config
 from da3stream.disk import DiskBudget
 from da3stream.equipment import equip
-from da3stream.errors import InputError, InputNotFoundError, RunIncompleteError, RunMismatchError
+from da3stream.errors import (
+    InputError,
+    InputNotFoundError,
+    RunCorruptError,
+    RunIncompleteError,
+    RunMismatchError,
+    command_line,
+    naming_run,
+)
 from da3stream.estimation import (
     GeometryEstimator,
 )
@@ -33,10 +41,10 @@ from da3stream.report import write_report
 from da3stream.result import Result, Update
 from da3stream.scene import WorldAlignment
 from da3stream.scene.world_alignment import UpMethod
-from da3stream.session import Session
+from da3stream.session import Session, complete_finished
 from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
-from da3stream.store.opening import check_usable
+from da3stream.store.opening import FREE_OPTIONS, check_usable
 from da3stream.world_frame import AlignmentRequest, KnownDistance, choose_alignment
 from da3stream.writers import check_installed, export_names, with_originals
 
@@ -68,11 +76,39 @@ def reconstruct(
     Raises:
         Da3StreamError: any of `da3stream.errors`; what was stored until then can be resumed.
     """
-    with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
+    given = (source, output, config, estimator, descriptor, resume, overwrite, progress)
+    with naming_run(Path(output)), _opened(*given) as session:
         if not session.run.is_finished:
             for _ in session.chunks():
                 pass
         return session.finish()
+
+
+def finished_result(
+    run_directory: str | Path, config: Config, *, progress: ProgressCallback | None = None
+) -> Result | None:
+    """The result of a run that has finished, without its input; None if there is something left to make.
+
+    What a finished run may still lack after a kill, its report, is made up for. Of `config`, the options of a
+    run, those that change nothing in its result are kept with it.
+
+    Raises:
+        StoreError: there is no run directory, or another process works on it.
+    """
+    watching = progress or ignore_progress
+    try:
+        with _existing(run_directory) as run:
+            if not (run.is_finished and run.is_whole):
+                return None
+            _tell_changed_outputs(run, watching)
+            chosen = {**run.manifest["config"], **config.model_dump(mode="json", include=set(FREE_OPTIONS))}
+            if chosen != run.manifest["config"]:
+                run.write_manifest(config=chosen)
+            result = complete_finished(run, config, watching)
+            run.recording.drop_files()
+            return result
+    except RunCorruptError:  # coming back to it mends it
+        return None
 
 
 def stream(
@@ -92,7 +128,8 @@ def stream(
     corrections only: of a metric estimate, the unit is settled when all chunks are there. Stopping early
     leaves a run that can be resumed.
     """
-    with _opened(source, output, config, estimator, descriptor, resume, overwrite, progress) as session:
+    given = (source, output, config, estimator, descriptor, resume, overwrite, progress)
+    with naming_run(Path(output)), _opened(*given) as session:
         for index in session.chunks():
             yield session.update(index)
         if (update := session.last_update()) is not None:
@@ -121,8 +158,7 @@ def export(
         ConfigError: these are no options of outputs, or values that are not allowed.
         StoreError: there is no finished run, or what the format needs was not kept.
     """
-    run = open_existing(Path(run_directory))
-    try:
+    with _existing(run_directory) as run:
         own = _config_of_finished(run)
         config = with_options(own, options or {})
         source = _source_for(run, config, names)
@@ -138,8 +174,6 @@ def export(
         )
         write_report(run, placed)
         return run.root
-    finally:
-        run.close()
 
 
 def _output_options(run: Run, names: tuple[str, ...], own: Config, used: Config) -> dict[str, Any]:
@@ -182,8 +216,7 @@ def align(
         StoreError: there is no finished run, or its depth was not kept.
     """
     request = AlignmentRequest(up=up, scale=scale, known_distance=known_distance, reset=reset)
-    run = open_existing(Path(run_directory))
-    try:
+    with _existing(run_directory) as run:
         config = _config_of_finished(run)
         names = formats_of(run, config)
         source = _source_for(run, config, names)
@@ -200,8 +233,18 @@ def align(
         )
         write_report(run, placed)
         return alignment
-    finally:
-        run.close()
+
+
+@contextmanager
+def _existing(run_directory: str | Path) -> Iterator[Run]:
+    """A run directory as it is, locked; whatever goes wrong within names it."""
+    root = Path(run_directory)
+    with naming_run(root):
+        run = open_existing(root)
+        try:
+            yield run
+        finally:
+            run.close()
 
 
 def _source_for(run: Run, config: Config, names: tuple[str, ...]) -> FrameSource | None:
@@ -216,7 +259,8 @@ def _config_of_finished(run: Run) -> Config:
     """The options of a run that has finished and keeps what its outputs are made of."""
     if not run.is_finished:
         raise RunIncompleteError(
-            f"the run {run.root} has not finished", hint="Finish it: da3stream resume RUN."
+            f"the run {run.root} has not finished",
+            hint=f"Finish it: {command_line('resume', run.root)}",
         )
     config = load_config(None, run.manifest["config"])
     if config.keep == "none":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from da3stream.chunking import Chunker, CoarseWindows, LoadedChunk, LoadedWindow, count_chunks
 from da3stream.chunks_ahead import BegunChunk, ChunksAhead
+from da3stream.config import Config
 from da3stream.disk import DiskBudget
 from da3stream.errors import DeviceMemoryError, InputError, NoFramesError, RunCorruptError
 from da3stream.estimation import GeometryEstimator
@@ -185,9 +186,7 @@ class Session:
     def finish(self) -> Result:
         """Write the outputs and close the books."""
         if self.run.is_finished:
-            self._report(None)
-            self._keep_what_was_asked_for()
-            return result_of(self.run)
+            return complete_finished(self.run, self.config, self._progress)
         frames = self.run.end_of_stream.frames if self.run.end_of_stream else 0
         names = formats_of(self.run, self.config)
         self._disk.check_outputs(frames, names)
@@ -211,10 +210,9 @@ class Session:
             is_metric=self._placed.is_metric,
             **written.entries(self.run, self._placed),
         )
-        self._report(self._placed)
-        self._keep_what_was_asked_for()
+        result = complete_finished(self.run, self.config, self._progress, self._placed)
         self._progress(Progress(stage="done", frames=len(trajectory), frames_total=len(trajectory)))
-        return result_of(self.run)
+        return result
 
     # Chunks -------------------------------------------------------------------------------------
 
@@ -388,19 +386,6 @@ class Session:
             "environment": environment(),
         }
 
-    def _report(self, placed: PlacedMap | None) -> None:
-        """Write the report of the finished run, unless it has one. `placed`: its map, if it is at hand."""
-        if placed is None and self.run.files.exists(REPORT):
-            return
-        try:
-            write_report(self.run, placed)
-        except RunCorruptError as error:  # the results are there, and what is damaged is not needed for them
-            self._progress(Progress(stage="done", message=f"there is no report: {error}"))
-
-    def _keep_what_was_asked_for(self) -> None:
-        if self.config.keep == "none":
-            self.run.drop_intermediate()
-
     # Words --------------------------------------------------------------------------------------
 
     def _say(self, message: str | None) -> None:
@@ -434,3 +419,19 @@ class Session:
         plan = self.run.plan_for(self._joiner.frames)
         chunks = None if self._total is None or plan is None else count_chunks(self._total, plan.sizes)
         return Progress(stage=stage, frames_total=self._total, chunks=chunks, **done)
+
+
+def complete_finished(
+    run: Run, config: Config, progress: ProgressCallback, placed: PlacedMap | None = None
+) -> Result:
+    """The result of a run whose outputs are written, and what comes after them: its report, and the removal
+    of what is not to be kept. `placed`: its map, if it was just made; the report is made anew then.
+    """
+    if placed is not None or not run.files.exists(REPORT):
+        try:
+            write_report(run, placed)
+        except RunCorruptError as error:  # the results are there, and what is damaged is not needed for them
+            progress(Progress(stage="done", message=f"there is no report: {error}"))
+    if config.keep == "none":
+        run.drop_intermediate()
+    return result_of(run)

@@ -10,7 +10,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import ConfigError
+from da3stream.errors import ConfigError, option
 from da3stream.finishing import block_of
 from da3stream.geometry.camera import rescale_intrinsics
 from da3stream.geometry.sim3 import Sim3
@@ -27,6 +27,8 @@ GROUND_FRAMES = 200
 """So many frames, evenly over the run, say where the ground is."""
 MIN_FORWARD = 0.2
 """Horizontal part of a camera's optical axis (sine of the angle to the vertical) that says what is ahead."""
+FEWEST_METRES, MOST_METRES = 1e-6, 1e6
+"""Of a unit of the run, and of a known distance: whatever lies outside is a slip of the hand."""
 _EDGE_ANGLE_DEG = 5.0
 """Flying pixels are nobody's ground and nobody's mark, whatever the clouds of the run leave out."""
 
@@ -47,7 +49,7 @@ class ScenePoint:
         match = re.fullmatch(r"(\d+)(?::(\d+(?:\.\d*)?),(\d+(?:\.\d*)?))?", text.strip())
         if match is None:
             raise ConfigError(
-                "a point of --known-distance cannot be read",
+                f"a point of {option('known_distance')} cannot be read",
                 got=repr(text),
                 expected="a frame's index for its camera's centre, or FRAME:X,Y for a pixel of its image",
             )
@@ -78,13 +80,24 @@ class AlignmentRequest:
 
     def __post_init__(self) -> None:
         if self.up is None and self.scale is None and self.known_distance is None and not self.reset:
-            raise ConfigError("nothing to align", expected="--up, --scale, --known-distance or --reset")
+            asked = ", ".join(map(option, ("up", "scale", "known_distance")))
+            raise ConfigError("nothing to align", expected=f"{asked} or {option('reset')}")
         if self.scale is not None and self.known_distance is not None:
-            raise ConfigError("--scale and --known-distance exclude each other")
-        metres = [self.scale] if self.known_distance is None else [self.known_distance.metres]
-        for value in metres:
-            if value is not None and not (isfinite(value) and value > 0):
-                raise ConfigError("scales and distances must be positive numbers", got=value)
+            raise ConfigError(f"{option('scale')} and {option('known_distance')} exclude each other")
+        if self.scale is not None:
+            _check_metres("scale", self.scale)
+        if self.known_distance is not None:
+            _check_metres("known_distance", self.known_distance.metres)
+
+
+def _check_metres(name: str, value: float) -> None:
+    """ConfigError for what nobody means; NaN, infinity and negative numbers among it."""
+    if not FEWEST_METRES <= value <= MOST_METRES:
+        raise ConfigError(
+            f"{option(name)} must be a positive number of metres",
+            got=value,
+            expected=f"{FEWEST_METRES:g} to {MOST_METRES:g}",
+        )
 
 
 def choose_alignment(run: Run, placed: PlacedMap, request: AlignmentRequest) -> WorldAlignment | None:
@@ -178,7 +191,8 @@ def _asked_scale(run: Run, placed: PlacedMap, request: AlignmentRequest) -> floa
         return request.scale
     apart = np.linalg.norm(_position(run, placed, known.end) - _position(run, placed, known.start))
     if not apart > 0:
-        raise ConfigError(f"the points {known.start} and {known.end} of --known-distance are the same")
+        same = f"the points {known.start} and {known.end} of {option('known_distance')} are the same"
+        raise ConfigError(same)
     return float(known.metres / apart)
 
 

@@ -5,11 +5,22 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
 from da3stream import errors
-from da3stream.errors import Da3StreamError, RunExistsError, StoreError
+from da3stream.errors import (
+    RESUME,
+    ConfigError,
+    Da3StreamError,
+    RunExistsError,
+    StoreError,
+    command_line,
+    flag_of,
+    naming_run,
+    option,
+)
 
 CLASSES = {
     name: member
@@ -61,6 +72,25 @@ def test_an_error_keeps_its_message_on_the_way_from_another_process() -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(copy) is RunExistsError
     assert str(copy) == str(error)
+
+
+def test_options_are_named_by_key_or_by_flag() -> None:
+    error = ConfigError(f"{option('max_frames')} is 0", hint=f"Leave {option('max_frames')} out.")
+    assert str(error) == "max_frames is 0. Leave max_frames out."
+    assert error.worded(flag_of) == "--max-frames is 0. Leave --max-frames out."
+    assert pickle.loads(pickle.dumps(error)).worded(flag_of) == error.worded(flag_of)  # noqa: S301
+
+
+def test_hints_name_the_run_once_it_is_known() -> None:
+    error = StoreError("it broke", hint=f"Go on with: {RESUME}.")
+    assert str(error) == "it broke. Go on with: da3stream resume RUN."
+    with pytest.raises(StoreError) as caught, naming_run(Path("my runs/1")):
+        raise error
+    assert str(caught.value) == "it broke. Go on with: da3stream resume 'my runs/1'."
+
+
+def test_commands_can_be_pasted() -> None:
+    assert command_line("view", Path("a b"), "--port", 3) == "da3stream view 'a b' --port 3"
 
 
 def test_errors_are_caught_by_their_branch() -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from da3stream import __version__
-from da3stream.errors import Da3StreamError
+from da3stream.errors import Da3StreamError, flag_of
 
 COMMANDS = (
     *("run", "resume", "export", "align", "view", "report"),
@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except Da3StreamError as error:
-        _fail(str(error))
+        _fail(error.worded(flag_of))
     except MemoryError:
-        _fail("memory ran out. What a run has stored is kept: go on with da3stream resume RUN.")
+        _fail("memory ran out. What is stored of a run is kept.")
     except ImportError as error:
         _fail(_explain_import(error))
     except BrokenPipeError:  # the reader of our output, `head` for example, has gone

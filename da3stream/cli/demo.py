@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from da3stream.errors import RunExistsError
+from da3stream.errors import RunExistsError, command_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,18 @@ def command(output: Path, overwrite: bool) -> None:
     depth_error = _depth_error_percent(capture, frames, evaluation)
     click.echo(f"depth of {len(frames)} frames: median error {depth_error:.2g} %")
     _draw(output / "demo.png", evaluation, frames)
-    click.echo(f"Done in {time.monotonic() - start:.0f} s. See {output / 'demo.png'} and {output / 'run'}.")
+    click.echo(f"Done in {time.monotonic() - start:.0f} s.")
+    _say_what_next(output)
+
+
+def _say_what_next(output: Path) -> None:
+    from da3stream.store.run import REPORT
+
+    run = output / "run"
+    click.echo(f"trajectory, images and depth    {output / 'demo.png'}")
+    click.echo(f"report, for any browser         {run / REPORT}")
+    click.echo(f"look at it in the browser       {command_line('view', run)}")
+    click.echo(f"your own video                  {command_line('run', 'video.mp4', '-o', 'out')}")
 
 
 def _render(output: Path) -> DemoCapture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,27 +46,56 @@ def command(source: str, as_json: bool) -> None:
 
 def _show_run(run_directory: Path, as_json: bool) -> None:
     """What run.json says. Needs no lock: the run may be going on."""
-    from da3stream.cli.summary import chunks_and_loops, outputs_in
+    from da3stream.cli.summary import next_commands, outputs_in
+    from da3stream.errors import command_line
     from da3stream.store import read_manifest
 
     manifest = read_manifest(run_directory)
     if as_json:
         click.echo(json.dumps(manifest, indent=2))
         return
-    finished = manifest["status"] == "finished"
-    click.echo(f"{'run':12} {'finished' if finished else 'not finished: da3stream resume RUN continues it'}")
-    click.echo(f"{'input':12} {manifest['input'] or 'a source object'}")
-    click.echo(f"{'model':12} {manifest['model']}")
-    if not finished:
+    for title, value in _run_lines(run_directory, manifest):
+        click.echo(f"{title:12} {value}")
+    if manifest["status"] != "finished":
+        click.echo(f"{'go on with':12} {command_line('resume', run_directory)}")
         return
-    click.echo(f"{'frames':12} {manifest['frames']}")
-    for line in chunks_and_loops(manifest):
-        click.echo(line)
-    if manifest.get("alignment"):
-        click.echo(f"{'world':12} {_world(manifest['alignment'])}")
     for file, meaning in outputs_in(run_directory):
         click.echo(f"  {file}  {meaning}")
-    click.echo(f"{'warnings':12} {len(manifest['warnings'])}, in run.json")
+    for title, command_text in next_commands(run_directory):
+        click.echo(f"{title:16} {command_text}")
+
+
+def _run_lines(run_directory: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Title and value of what a run directory holds."""
+    from da3stream.cli.summary import chunks_and_loops
+    from da3stream.disk import folder_bytes
+
+    is_finished = manifest["status"] == "finished"
+    yield "run", "finished" if is_finished else "not finished"
+    yield "input", manifest["input"] or "a source object"
+    yield "model", manifest["model"]
+    yield "frames", _frames_of(run_directory, is_finished)
+    counts = chunks_and_loops(manifest)
+    yield from zip(("chunks", "loops"), counts, strict=False)
+    if manifest.get("alignment"):
+        yield "world", _world(manifest["alignment"])
+    yield "size", f"{folder_bytes(run_directory) / 1e6:.0f} MB on the disk"
+    if is_finished:
+        yield "warnings", f"{len(manifest['warnings'])}, in {run_directory / 'run.json'}"
+
+
+def _frames_of(run_directory: Path, is_finished: bool) -> str:
+    """How many frames are stored, and at what size they were processed. Needs no lock."""
+    from da3stream.errors import RunCorruptError
+    from da3stream.store import FollowedRun
+
+    try:
+        records = FollowedRun(run_directory).fine_chunks
+    except RunCorruptError as error:
+        return f"unknown: {error}"
+    count = sum(len(record.chunk.new) for record in records)
+    size = ", processed at {} x {} px".format(*records[0].image_size) if records else ""
+    return f"{count}{'' if is_finished else ' so far'}{size}"
 
 
 def _world(alignment: dict[str, Any]) -> str:

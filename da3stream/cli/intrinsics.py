@@ -31,7 +31,9 @@ DEFAULT_FRAMES = 24
 @click.option("--weights", metavar="PATH|seeded:N", help="Weights of the model, as of `run`.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where a network runs.")
 @click.option(
-    "--start", type=click.FloatRange(min=0), help="Where the stretch of a video begins, in seconds."
+    "--start",
+    metavar="TIME",
+    help="Where the stretch of a video begins: seconds or [h:]mm:ss[.f].  [default: the beginning]",
 )
 @click.option(
     "--frames",
@@ -47,7 +49,7 @@ def command(
     model: str | None,
     weights: str | None,
     device: str,
-    start: float | None,
+    start: str | None,
     frames: int,
     overwrite: bool,
     as_json: bool,

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from da3stream.config import OUTPUT_OPTIONS, Config
+from da3stream.errors import flag_of
 
 GREATEST_PORT = 65535
 
@@ -43,6 +44,12 @@ rerun_option = click.option(
 )
 
 METAVARS = {
+    "start": "TIME",
+    "end": "TIME",
+    "vram": "SIZE",
+    "disk": "SIZE",
+    "chunk_size": "FRAMES|max",
+    "voxel_size": "SIDE|auto",
     "intrinsics": "FILE|FX,FY,CX,CY[,K1,K2,P1,P2]",
     "distortion": "K1,K2,P1,P2[,K3]|equidistant:K1,K2,K3,K4|none",
     "masks": "FOLDER",
@@ -52,6 +59,28 @@ METAVARS = {
     "device": "auto|cpu|cuda|cuda:N",
 }
 """What stands for the value in the help, where the type does not say it."""
+
+IF_UNSET = {
+    "intrinsics": "found from the frames",
+    "distortion": "what --intrinsics says",
+    "start": "the beginning",
+    "end": "the end",
+    "fps": "as --select says",
+    "every": "as --select says",
+    "max_frames": "no limit",
+    "overlap": "half of the chunk size",
+    "weights": "those that `da3stream weights fetch` got",
+    "metric": "no second network",
+    "vram": "what is free",
+    "poses": "none are known",
+    "pose_prior_sigma": "found from how far they lie from the map",
+    "masks": "nothing is ignored",
+    "scale_prior": "scales follow the overlaps alone",
+    "mesh_voxel": "1/200 of the median depth",
+    "voxel_size": "no cubes",
+    "disk": "what is free, less 256 MB",
+}
+"""What the help says of options without a value of their own."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -79,22 +108,21 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _option(name: str, field: FieldInfo, default: str | None = None) -> Callable[[Function], Function]:
     """The option of a field; `default` is what the help says of it, if not what the field says."""
-    shown = _shown(field.default) if default is None and field.default is not None else default
-    ending = "" if shown is None else f"  [default: {shown}]"
+    own = IF_UNSET[name] if field.default is None else _shown(field.default)
     return click.option(
         _flags(name, field),
         name,
         type=_type(field),
         default=None,
         metavar=_metavar(name, field),
-        help=f"{field.description}{ending}",
+        help=f"{field.description}  [default: {default or own}]",
     )
 
 
 def _flags(name: str, field: FieldInfo) -> str:
     """`--name`; `--name/--no-name` for what is true or false."""
-    flag = name.replace("_", "-")
-    return f"--{flag}/--no-{flag}" if _without_none(field.annotation) is bool else f"--{flag}"
+    flag = flag_of(name)
+    return f"{flag}/--no-{flag[2:]}" if _without_none(field.annotation) is bool else flag
 
 
 def _type(field: FieldInfo) -> Any:

@@ -17,7 +17,12 @@ FRAMES = (8, 16, 30, 60, 120, 240)
 
 @click.command(context_settings={"show_default": True})
 @click.option("--model", default="da3-base", help="A model that `da3stream weights list` names.")
-@click.option("--vram", default="12GB", metavar="SIZE", help="Memory that the run may take on the card.")
+@click.option(
+    "--vram",
+    default="12GB",
+    metavar="SIZE",
+    help="Memory that the run may take on the card; a bare number counts GB.",
+)
 @click.option("--size", default="1920x1080", metavar="WxH", help="Size of the images.")
 @click.option("--resolution", default=504, type=click.IntRange(28, 4096), help="As of `run`.")
 @click.option("--pose-head", type=click.Choice(["camera", "ray"]), default="camera", help="As of `run`.")
@@ -29,10 +34,9 @@ FRAMES = (8, 16, 30, 60, 120, 240)
 )
 @click.option(
     "--export",
-    default="",
     metavar="A,B,...",
     help="As of `run`: with gs_ply, a giant model predicts Gaussians, too; no other format takes memory of "
-    "the card.",
+    "the card.  [default: none]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
@@ -42,7 +46,7 @@ def command(
     resolution: int,
     pose_head: str,
     place: str,
-    export: str,
+    export: str | None,
     as_json: bool,
 ) -> None:
     """Show how much GPU memory a model takes, and the longest chunk that fits. Needs neither GPU nor weights.
@@ -55,7 +59,7 @@ def command(
     from da3stream.config import load_config
     from da3stream.errors import ConfigError
     from da3stream.estimation import no_gaussians
-    from da3stream.estimation.da3.catalogue import find_model, model_names
+    from da3stream.estimation.da3.catalogue import MODELS, find_model
     from da3stream.estimation.da3.config import predicts_gaussians
     from da3stream.estimation.memory import forward_memory, plan_forward
     from da3stream.imaging import processing_size
@@ -65,9 +69,10 @@ def command(
 
     known = find_model(model)
     if known is None or not known.has_poses:
-        raise ConfigError("this model reconstructs no video", got=model, expected=f"one of {model_names()}")
+        names = ", ".join(other.name for other in MODELS if other.has_poses)
+        raise ConfigError("this model reconstructs no video", got=model, expected=f"one of {names}")
     processed = processing_size(*_size(size), resolution)
-    config = load_config(None, {"place": place, "export": export})
+    config = load_config(None, {"place": place, "export": export or ""})
     with_rays, with_gaussians = pose_head == "ray", "gs_ply" in config.export
     if with_gaussians and not predicts_gaussians(known.name):
         raise no_gaussians(known.name)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from da3stream.cli.live_view import live_view, view_option
 from da3stream.cli.options import publish_option, rerun_option
+
+if TYPE_CHECKING:
+    from da3stream.progress import Progress
 
 
 @click.command()
@@ -15,11 +19,17 @@ from da3stream.cli.options import publish_option, rerun_option
 @publish_option
 @rerun_option
 @view_option
-@click.option("--disk", metavar="SIZE", help="What the run directory may take on the disk from now on.")
+@click.option(
+    "--disk",
+    metavar="SIZE",
+    help="What the run directory may take on the disk from now on, 50GB for example; a bare number counts GB."
+    "  [default: as before]",
+)
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
-    help="Where the remaining chunks are estimated: in this process, or on a Ray cluster.",
+    help="Where the remaining chunks are estimated: in this process, or on a Ray cluster."
+    "  [default: as before]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 def command(
@@ -31,19 +41,34 @@ def command(
     executor: str | None,
     as_json: bool,
 ) -> None:
-    """Continue an interrupted run with the input and options that it was started with."""
+    """Continue an interrupted run with the input and options that it was started with.
+
+    Of a run that has finished it says so; the input is not needed for that.
+    """
     from da3stream.cli.run import run_and_report
+    from da3stream.cli.summary import print_finished
     from da3stream.config import load_config
     from da3stream.errors import StoreError
+    from da3stream.pipeline import finished_result
     from da3stream.store import read_manifest
 
     manifest = read_manifest(run_directory)
+    means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
+    config = load_config(None, manifest["config"] | means)
+    if publish is None and rerun is None:
+        result = finished_result(run_directory, config, progress=_tell)
+        if result is not None:
+            print_finished(result, as_json=as_json)
+            return
     if manifest["input"] is None:
         raise StoreError(
             f"{run_directory} was made from a source object",
             hint="Call da3stream.reconstruct(..., resume=True).",
         )
-    means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
-    config = load_config(None, manifest["config"] | means)
     with live_view(run_directory, wanted=view) as page:
         run_and_report(manifest["input"], run_directory, config, True, False, as_json, publish, rerun, page)
+
+
+def _tell(progress: Progress) -> None:
+    if progress.message:
+        click.echo(progress.message, err=True)

@@ -58,7 +58,7 @@ def command(
     da3stream run photos/ -o photos_run --intrinsics 1375.5,1374.5,554.6,965.3
     da3stream run photos/ -o known --poses poses.txt --masks masks/
     da3stream run drive.mp4 -o drive --intrinsics kalibr_camchain.yaml
-    da3stream run walk.mp4 -o walk --config indoor --start 10 --end 70
+    da3stream run walk.mp4 -o walk --config indoor --start 0:10 --end 1:10
     da3stream run walk.mp4 -o walk --model da3-base          after `da3stream weights fetch da3-base`
     da3stream run rtsp://user:password@camera/stream -o yard --end 600
     ffmpeg -i in.mp4 -c copy -f matroska - | da3stream run - -o out
@@ -92,12 +92,14 @@ def run_and_report(
     from da3stream.cli.interrupting import interrupt_stops_capture
     from da3stream.cli.progress_view import show_progress
     from da3stream.cli.summary import print_summary
+    from da3stream.errors import ProcessLostError, command_line
     from da3stream.pipeline import reconstruct
     from da3stream.source import is_live, open_source
     from da3stream.source.known_camera import with_known_camera
 
     if is_live(source):
         config = with_known_camera(config, source)
+    go_on = command_line("resume", output)
     opened = open_source(source, config) if is_live(source) else source
     try:
         with show_progress(as_json=as_json) as shown, interrupt_stops_capture(opened, shown):
@@ -110,8 +112,12 @@ def run_and_report(
                 listeners = _listeners(publish, rerun, output, progress)
                 result = _tell(listeners, opened, output, config, resume, overwrite, progress)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted. What is done is kept; go on with: da3stream resume {output}", err=True)
+        click.echo(f"Interrupted. What is done is kept; go on with: {go_on}", err=True)
         raise
+    except MemoryError:
+        raise ProcessLostError(
+            "memory ran out", hint=f"What is stored is kept; go on with: {go_on}"
+        ) from None
     print_summary(result, as_json=as_json)
 
 

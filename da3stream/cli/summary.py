@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from da3stream.errors import command_line
 from da3stream.result import Result
 from da3stream.store import read_manifest
 
@@ -62,6 +63,27 @@ def outputs_in(run_directory: Path) -> list[tuple[Path, str]]:
     """The outputs that are there, and what they are."""
     files = [(run_directory / name, meaning) for name, meaning in WHAT_IT_IS.items()]
     return [(file, meaning) for file, meaning in files if file.exists()]
+
+
+def next_commands(run_directory: Path) -> list[tuple[str, str]]:
+    """What to do with a finished run: title and command."""
+    return [
+        ("look at it", command_line("view", run_directory)),
+        ("its report again", command_line("report", run_directory)),
+        ("other formats", command_line("export", run_directory, "--to", "glb,nerfstudio")),
+        ("set upright", command_line("align", run_directory, "--up", "plane")),
+        ("against a truth", command_line("eval", run_directory, "--gt") + " FILE"),
+    ]
+
+
+def print_finished(result: Result, *, as_json: bool) -> None:
+    """Say of a run that was to be continued that it has finished before, and what to do with it."""
+    if as_json:
+        print_summary(result, as_json=True)
+        return
+    click.echo(f"finished already: {len(result.trajectory)} frames in {result.output}")
+    for title, command in next_commands(result.output):
+        click.echo(f"{title:16} {command}")
 
 
 def _counted(count: int, thing: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from da3stream.config.model import Config
-from da3stream.errors import ConfigError
+from da3stream.errors import ConfigError, option
 
 
 def _presets() -> Path:
@@ -36,12 +36,14 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     Raises:
         ConfigError: the file cannot be read, an option is unknown, or a value is not allowed.
     """
-    options = {} if path is None else _read_yaml(path)
-    options.update(overrides or {})
+    in_file = {} if path is None else _read_yaml(path)
+    overrides = overrides or {}
     try:
-        return Config(**options)
+        return Config(**{**in_file, **overrides})
     except ValidationError as error:
-        raise ConfigError(_explain(error), hint="`da3stream run --help` lists the options.") from None
+        where = {name: f" in {path}" for name in in_file if name not in overrides}
+        what = _explain(error, where)
+        raise ConfigError(what, hint="`da3stream run --help` lists the options.") from None
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -76,18 +78,21 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _explain(error: ValidationError) -> str:
-    """All complaints of pydantic in one line."""
+def _explain(error: ValidationError, where: Mapping[str, str]) -> str:
+    """All complaints of pydantic in one line. `where` says of options that they are from a file."""
     complaints = []
     for issue in error.errors():
-        name = ".".join(str(part) for part in issue["loc"])
+        name = str(issue["loc"][0]) if issue["loc"] else None
         if issue["type"] == "extra_forbidden":
-            complaints.append(f"unknown option {name!r}{_meant(name)}")
-        elif name:
-            complaints.append(f"{name}: {issue['msg']}, got {issue['input']!r}")
+            complaints.append(f"unknown option {name!r}{where.get(str(name), '')}{_meant(str(name))}")
+        elif name is not None:
+            complaints.append(f"{option(name)}: {issue['msg']}, got {issue['input']!r}")
         else:
             complaints.append(issue["msg"].removeprefix("Value error, "))
-    return "; ".join(complaints)
+    what = "; ".join(complaints)
+    for name, place in where.items():
+        what = what.replace(option(name), f"{name}{place}")
+    return what
 
 
 def _meant(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -9,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from da3stream.errors import option
 
 SHORTEST_CHUNK = 3
 DEFAULT_CHUNK_SIZE = 60
@@ -24,14 +27,15 @@ def _split(value: object) -> object:
 
 def _model_name(value: object) -> object:
     """Names of the hub's repositories, in any case, with or without organisation, mean the model."""
-    if not isinstance(value, str):
-        return value
-    name = value.lower().removeprefix("depth-anything/").removesuffix("-1.1")
+    name = str(value).lower().removeprefix("depth-anything/").removesuffix("-1.1")
     if name in ("da3metric-large", "da3mono-large"):
         raise PydanticCustomError(
             "single_view",
             "it has no poses, so it cannot reconstruct alone; use it through `da3stream depth` or `--metric`",
         )
+    if name not in (*get_args(ModelName), *TEST_MODELS):
+        names = ", ".join(map(repr, get_args(ModelName)))
+        raise PydanticCustomError("model", "Input should be {names}", {"names": names})
     return name
 
 
@@ -114,19 +118,45 @@ def _device(value: str) -> str:
     return value
 
 
+_BYTES_IN = {"T": 2**40, "G": 2**30, "M": 2**20}
+_FEWEST_BYTES, _MOST_BYTES = 2**17, 10**6 * 2**30
+"""What six digits of a GB can tell."""
+
+
 def memory_bytes(text: str) -> int:
-    """Bytes of `12GB`, `12 GiB`, `12` (all 12 * 2^30) or `800MB`. ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:(G|M)i?B?)?", text.strip(), re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is no amount of memory")
-    return int(float(match[1]) * (2**20 if (match[2] or "G").upper() == "M" else 2**30))
+    """Bytes of `12GB`, `12 GiB`, `12` (all 12 * 2^30), `800MB` or `2TB`. ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([TGM])i?B?)?", text.strip(), re.IGNORECASE)
+    count = 0 if match is None else int(float(match[1]) * _BYTES_IN[(match[2] or "G").upper()])
+    if not _FEWEST_BYTES <= count < _MOST_BYTES:
+        raise ValueError("Input should be an amount of memory such as 10GB (a bare number counts GB)")
+    return count
 
 
-def _memory(value: str | None) -> str | None:
+def _memory(value: object) -> object:
+    """Text, or a number of GB, in one way of writing."""
+    if value is None:
+        return value
+    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     try:
-        return value if value is None else f"{memory_bytes(value) / 2**30:.6g}GB"
-    except ValueError:
-        raise PydanticCustomError("memory", "Input should be an amount of memory such as 12GB") from None
+        return f"{memory_bytes(text) / 2**30:.6g}GB"
+    except ValueError as error:
+        raise PydanticCustomError("memory", "{reason}", {"reason": str(error)}) from None
+
+
+def _seconds(value: object) -> object:
+    """Seconds of a number or of `[h:]mm:ss[.f]`."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    match = re.fullmatch(r"(?:(\d+):)?(\d+):(\d\d?(?:\.\d+)?)", text)
+    if match is not None:
+        hours, minutes, seconds = int(match[1] or 0), int(match[2]), float(match[3])
+        if seconds < 60 and (match[1] is None or minutes < 60):
+            return 3600 * hours + 60 * minutes + seconds
+    else:
+        with contextlib.suppress(ValueError):
+            return float(text)
+    raise PydanticCustomError("seconds", "Input should be seconds or [h:]mm:ss[.f], 1:30 for example")
 
 
 class _Section(BaseModel):
@@ -150,7 +180,7 @@ class CameraConfig(_Section):
     distortion: Annotated[str | None, BeforeValidator(_distortion)] = Field(
         None,
         description="Lens distortion: k1,k2,p1,p2[,k3] (OpenCV, Kalibr's radtan), equidistant:k1,k2,k3,k4 "
-        "(fisheye), or none; default: what --intrinsics says. Frames, and the images in the outputs, are "
+        "(fisheye), or none. Frames, and the images in the outputs, are "
         "undistorted as they are read, so that everything after is a pinhole camera without black borders.",
     )
 
@@ -172,9 +202,13 @@ class CameraConfig(_Section):
     @model_validator(mode="after")
     def _check_camera(self) -> CameraConfig:
         if isinstance(self.intrinsics, tuple) and min(self.intrinsics) <= 0:
-            raise ValueError(f"intrinsics must be four positive numbers fx,fy,cx,cy, got {self.intrinsics}")
+            raise ValueError(
+                f"{option('intrinsics')} must be four positive numbers fx,fy,cx,cy, got {self.intrinsics}"
+            )
         if self.distortion is not None and self.intrinsics is None:
-            raise ValueError("distortion needs intrinsics: it belongs to a known camera")
+            raise ValueError(
+                f"{option('distortion')} needs {option('intrinsics')}: it belongs to a known camera"
+            )
         return self
 
     @property
@@ -187,8 +221,12 @@ class CameraConfig(_Section):
 class SourceConfig(CameraConfig):
     """Which frames are taken, and at what size."""
 
-    start: float | None = Field(None, ge=0, description="Skip what lies before this time, in seconds.")
-    end: float | None = Field(None, gt=0, description="Skip what lies at or after this time, in seconds.")
+    start: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+        None, ge=0, description="Skip what lies before this time: seconds or [h:]mm:ss[.f], as 90 or 1:30."
+    )
+    end: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+        None, gt=0, description="Skip what lies at or after this time: seconds or [h:]mm:ss[.f]."
+    )
     fps: float | None = Field(
         None,
         gt=0,
@@ -215,9 +253,11 @@ class SourceConfig(CameraConfig):
     @model_validator(mode="after")
     def _check_selection(self) -> SourceConfig:
         if self.start is not None and self.end is not None and self.end <= self.start:
-            raise ValueError(f"end ({self.end}) must be greater than start ({self.start})")
+            raise ValueError(
+                f"{option('end')} ({self.end}) must be greater than {option('start')} ({self.start})"
+            )
         if self.fps is not None and self.every is not None:
-            raise ValueError("fps and every exclude each other")
+            raise ValueError(f"{option('fps')} and {option('every')} exclude each other")
         return self
 
 
@@ -232,7 +272,7 @@ class ChunkingConfig(_Section):
     overlap: int | None = Field(
         None,
         ge=1,
-        description="Frames that a chunk shares with the one before; default: half of the chunk size.",
+        description="Frames that a chunk shares with the one before.",
     )
     coarse: int = Field(
         8,
@@ -245,14 +285,15 @@ class ChunkingConfig(_Section):
     @model_validator(mode="after")
     def _check_coarse(self) -> ChunkingConfig:
         if self.coarse == 1:
-            raise ValueError("coarse must be 0 (no coarse chunks) or at least 2")
+            raise ValueError(f"{option('coarse')} must be 0 (no coarse chunks) or at least 2")
         return self
 
     @model_validator(mode="after")
     def _check_overlap(self) -> ChunkingConfig:
         if self.chunk_size != "max" and self.overlap is not None and self.overlap > self.chunk_size - 2:
             raise ValueError(
-                f"overlap ({self.overlap}) must be at most chunk_size - 2 ({self.chunk_size - 2})"
+                f"{option('overlap')} ({self.overlap}) must be at most {option('chunk_size')} - 2 "
+                f"({self.chunk_size - 2})"
             )
         return self
 
@@ -270,15 +311,15 @@ ModelName = Literal[
     "da3-large",
     "da3-giant",
     "da3nested-giant-large",
-    "tiny",  # for tests: there are no weights of these two but seeded ones
-    "tiny-gaussians",
 ]
+TEST_MODELS = ("tiny", "tiny-gaussians")
+"""For tests: there are no weights of these but seeded ones. They can be chosen, and are offered nowhere."""
 
 
 class EstimationConfig(CameraConfig):
     """How geometry is estimated."""
 
-    model: Annotated[ModelName, BeforeValidator(_model_name)] = Field(
+    model: Annotated[str, BeforeValidator(_model_name)] = Field(
         "auto",
         description="Estimator. da3-small, da3-base, da3-large, da3-giant, da3nested-giant-large: Depth "
         "Anything 3, small to large, the last one in metres (`da3stream weights list`). classical: structure "
@@ -287,8 +328,8 @@ class EstimationConfig(CameraConfig):
     )
     weights: Annotated[str | None, AfterValidator(_weights)] = Field(
         None,
-        description="Weights of the network: a .safetensors file or a folder as the hub has it; default: "
-        "those that `da3stream weights fetch` got. seeded:N: pseudo-random ones, which test speed and memory "
+        description="Weights of the network: a .safetensors file or a folder as the hub has it. "
+        "seeded:N: pseudo-random ones, which test speed and memory "
         "and know nothing of geometry.",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
@@ -309,10 +350,10 @@ class EstimationConfig(CameraConfig):
         description="Bring the result to metres with a second network that knows how large things are: "
         "da3metric-large. It finds the sky, too.",
     )
-    vram: Annotated[str | None, AfterValidator(_memory)] = Field(
+    vram: Annotated[str | None, BeforeValidator(_memory)] = Field(
         None,
-        description="Memory of the GPU that the run may take, 12GB for example (a GB is 2^30 bytes); "
-        "default: what is free. Chunks become shorter if it is less than they need.",
+        description="Memory of the GPU that the run may take, 12GB for example (a GB is 2^30 bytes, "
+        "and a bare number counts GB). Chunks become shorter if it is less than they need.",
     )
     attention: Literal["sdpa", "xformers"] = Field(
         "sdpa",
@@ -333,7 +374,7 @@ class EstimationConfig(CameraConfig):
     @model_validator(mode="after")
     def _check_metric(self) -> EstimationConfig:
         if self.metric is not None and self.model == "da3nested-giant-large":
-            raise ValueError("da3nested-giant-large is in metres already; leave --metric out")
+            raise ValueError(f"da3nested-giant-large is in metres already; leave {option('metric')} out")
         return self
 
 
@@ -357,8 +398,7 @@ class KnownConfig(_Section):
     pose_prior_sigma: float | None = Field(
         None,
         gt=0,
-        description="Standard deviation of each coordinate of prior positions, in the unit of the poses; "
-        "default: found from how far they lie from the map.",
+        description="Standard deviation of each coordinate of prior positions, in the unit of the poses.",
     )
     pose_offset: float = Field(
         0.0,
@@ -381,7 +421,9 @@ class KnownConfig(_Section):
     @model_validator(mode="after")
     def _check_priors(self) -> KnownConfig:
         if self.pose_prior_sigma is not None and self.poses_as != "prior":
-            raise ValueError("pose_prior_sigma is that of priors; add poses_as prior")
+            raise ValueError(
+                f"{option('pose_prior_sigma')} is that of priors; add {option('poses_as')} prior"
+            )
         return self
 
 
@@ -415,7 +457,7 @@ class LoopConfig(_Section):
         None,
         gt=0,
         description="For models in metres: relative standard deviation of a chunk's scale, 0.05 for example. "
-        "Keeps the scale from drifting where no loop is closed; default: scales follow the overlaps alone.",
+        "Keeps the scale from drifting where no loop is closed.",
     )
 
 
@@ -521,15 +563,15 @@ class OutputConfig(_Section):
     mesh_voxel: float | None = Field(
         None,
         gt=0,
-        description="Side of the cubes of which the mesh is made, in world units; default: 1/200 of the "
-        "median depth. Half of it makes about four times as many triangles.",
+        description="Side of the cubes of which the mesh is made, in world units. Half of the "
+        "default makes about four times as many triangles.",
     )
     voxel_size: Annotated[float | Literal["auto"] | None, BeforeValidator(_voxel_size)] = Field(
         None,
         description="Thin the cloud to one point per cube of this side, in world units: places that many "
         "frames saw are as dense as all others. auto: about as large as a pixel of the depth maps is there, "
-        "larger where that leaves more than --max-points. Default: no cubes; of more than --max-points "
-        "points a random share is taken, which needs less memory.",
+        "larger where that leaves more than --max-points. Without cubes a random share is "
+        "taken of more than --max-points points, which needs less memory.",
     )
     edge_angle: float = Field(
         5.0,
@@ -552,8 +594,8 @@ class OutputConfig(_Section):
     def _check_refinement(self) -> OutputConfig:
         if self.refine == "ba" and self.colmap_points != "tracks":
             raise ValueError(
-                "refine ba moves points with tracks only, the others would not fit any more; leave out "
-                f"colmap_points {self.colmap_points}"
+                f"{option('refine')} ba moves points with tracks only, the others would not fit any more; "
+                f"leave out {option('colmap_points')} {self.colmap_points}"
             )
         return self
 
@@ -573,10 +615,10 @@ class MeansConfig(_Section):
         "(`ray start --head`, or RAY_ADDRESS), one model for each of its GPUs; needs "
         "`pip install 'da3stream[ray]'`. The result is the same.",
     )
-    disk: Annotated[str | None, AfterValidator(_memory)] = Field(
+    disk: Annotated[str | None, BeforeValidator(_memory)] = Field(
         None,
-        description="What the run directory may take on the disk, 50GB for example (a GB is 2^30 bytes); "
-        "default: what is free there, but a little. It may be more when a run is resumed.",
+        description="What the run directory may take on the disk, 50GB for example (a GB is 2^30 "
+        "bytes, and a bare number counts GB). It may be more when a run is resumed.",
     )
 
     @property

@@ -36,9 +36,10 @@ def associate(
 ) -> Association:
     """Pair up two trajectories.
 
-    By image names where both sides have them and some agree; else by times where both have times that are
-    not made up; else by position: row i of the truth is frame i of the source (KITTI). By position only if
-    both sides are numbered, or mere lists, or have the same number of poses without gaps.
+    By image names where both sides have them and some agree (numbers of frames of two videos do not count:
+    every video has a frame 0); else by times where both have times that are not made up; else by position:
+    row i of the truth is frame i of the source (KITTI). By position only if both sides are numbered, or mere
+    lists, or have the same number of poses without gaps.
 
     Args:
         estimate: one side.
@@ -48,7 +49,8 @@ def associate(
     Raises:
         InputError: nothing fits together.
     """
-    if estimate.names is not None and truth.names is not None:
+    are_of_two_videos = _are_of_two_videos(estimate, truth)
+    if estimate.names is not None and truth.names is not None and not are_of_two_videos:
         by_name = _by_names(estimate.names, truth.names)
         if len(by_name):
             return by_name
@@ -58,6 +60,8 @@ def associate(
         if not len(by_time):
             raise _no_common_time(estimate, truth, max_time_difference_s)
         return by_time
+    if are_of_two_videos:
+        raise _only_numbered(estimate, truth)
     if estimate.names is not None and truth.names is not None:
         raise InputError(
             "no image name occurs in both trajectories",
@@ -67,6 +71,12 @@ def associate(
     if not (_is_numbered(estimate) and _is_numbered(truth)) and _positions(estimate) != _positions(truth):
         raise _nothing_in_common(estimate, truth)
     return _by_position(estimate, truth)
+
+
+def _are_of_two_videos(estimate: PoseSequence, truth: PoseSequence) -> bool:
+    """Whether all that both sides have for names are numbers of the frames of different videos."""
+    videos = estimate.numbered_in, truth.numbered_in
+    return None not in videos and videos[0] != videos[1]
 
 
 def _true_times(poses: PoseSequence) -> NDArray[np.float64] | None:
@@ -165,6 +175,15 @@ def _nothing_in_common(estimate: PoseSequence, truth: PoseSequence) -> InputErro
         expected="image names or times of one clock on both sides",
         hint="Name the run directory rather than a file in it, or give the truth as a KITTI file with a line "
         "for every frame of the source.",
+    )
+
+
+def _only_numbered(estimate: PoseSequence, truth: PoseSequence) -> InputError:
+    return InputError(
+        "these are frames of two videos that are only numbered, so nothing says which ones belong together",
+        got=f"{_described(estimate)} and {_described(truth)}",
+        expected="runs of one video, or times from both videos",
+        hint="Extract the images of the video into a folder, and run both on that.",
     )
 
 

@@ -24,6 +24,8 @@ class PoseSequence:
     """(N,) positions in the source (video frames, listed images), ascending; None: row i is position i."""
     timestamps_are_synthetic: bool = False
     """The timestamps are made up from the position in the source."""
+    numbered_in: str | None = None
+    """What the names are made-up numbers of: the identity of a video. None: they are names of files."""
     origin: str = "trajectory"
     """Where it comes from, for messages and legends."""
 

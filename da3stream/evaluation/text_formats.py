@@ -97,8 +97,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that hold something, without comments."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"cannot read the trajectory {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no trajectory: it holds no text") from error
+    except OSError as error:
+        raise FormatError(f"cannot read the trajectory {path}: {error.strerror}") from error
     stripped = ((number, line.split("#", 1)[0].strip()) for number, line in enumerate(text.splitlines(), 1))
     return [(number, line) for number, line in stripped if line]
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from da3stream.errors import ProcessLostError, WeightsError
+from da3stream.errors import RESUME, ProcessLostError, WeightsError
 from da3stream.estimation.base import DevicePlan, GeometryEstimator
 from da3stream.executors.actor import Description, ModelRecipe
 from da3stream.executors.base import Estimate, EstimationTask
@@ -265,7 +265,7 @@ class RayExecutor:
             ProcessLostError(
                 f"{job} cost {ATTEMPTS} actors of the Ray cluster",
                 got=str(error),
-                hint="Is their memory full? What is stored is kept; go on with `da3stream resume`.",
+                hint=f"Is their memory full? What is stored is kept; go on with: {RESUME}",
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from da3stream.errors import RunIncompleteError
+from da3stream.errors import RunIncompleteError, command_line
 from da3stream.placed_map import PlacedMap
 from da3stream.report.facts import Facts
 from da3stream.report.page import page_of
@@ -28,7 +28,8 @@ def write_report(run: Run, placed: PlacedMap | None = None) -> Path:
     facts = Facts(run, placed)
     if not run.chunks:
         raise RunIncompleteError(
-            f"the run {run.root} has no finished chunk yet", hint="Go on with it: da3stream resume RUN."
+            f"the run {run.root} has no finished chunk yet",
+            hint=f"Go on with it: {command_line('resume', run.root)}",
         )
     if not facts.has_pixels and run.files.exists(REPORT):
         raise RunIncompleteError(

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import da3stream
 from da3stream import errors
-from da3stream.child_process import GO_ON, has_crashed, signal_name
+from da3stream.child_process import has_crashed, signal_name
 from da3stream.source.records import Kind, Record, encode_record, read_record, write_record
 
 _PIPE_BYTES = 1 << 20
@@ -128,7 +128,7 @@ class DecoderProcess:
             self.death_signal = signal_name(code)
         elif code < 0:
             raise errors.ProcessLostError(
-                f"the decoder of {self._path} was killed with {signal_name(code)}", hint=GO_ON
+                f"the decoder of {self._path} was killed with {signal_name(code)}", hint=errors.GO_ON
             )
         elif code > 0:
             raise errors.InputError(

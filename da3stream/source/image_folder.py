@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from da3stream.config import SourceConfig
-from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError
+from da3stream.errors import InputNotFoundError, MixedImageSizesError, NoFramesError, command_line
 from da3stream.geometry.camera import rescale_intrinsics
 from da3stream.geometry.lens import LensCamera
 from da3stream.imaging import resize_for_processing
@@ -254,6 +254,11 @@ def _image_paths(path: Path, names: Collection[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputNotFoundError(f"there is no folder {path}")
+    if _is_run(path):
+        raise NoFramesError(
+            f"{path} is a run directory, no folder of images",
+            hint=f"To go on with it: {command_line('resume', path)}",
+        )
     folders = {path} | {(path / name).parent for name in names}
     entries = [entry for folder in sorted(folders) for entry in folder.iterdir()]
     files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
@@ -262,7 +267,9 @@ def _image_paths(path: Path, names: Collection[str]) -> list[Path]:
         others = sorted({file.suffix or file.name for file in files})[:5]
         raise NoFramesError(
             f"the folder {path} holds no image",
-            got=f"{len(files)} other files ({', '.join(others)})" if files else "no files",
+            got=f"{len(files)} other file{'s' if len(files) > 1 else ''} ({', '.join(others)})"
+            if files
+            else "no files",
             expected=f"files with {', '.join(IMAGE_SUFFIXES)}",
             hint=_folder_with_images(path),
         )
@@ -272,9 +279,16 @@ def _image_paths(path: Path, names: Collection[str]) -> list[Path]:
 def _folder_with_images(path: Path) -> str | None:
     """Where the images are of a data set that has none at its top; None if they are not one deeper either."""
     for folder in sorted(entry for entry in path.iterdir() if os.access(entry, os.R_OK | os.X_OK)):
+        if folder.is_dir() and _is_run(folder):
+            return f"There is a run in it: {command_line('info', folder)}"
         if folder.is_dir() and any(is_image_file(file) for file in folder.iterdir()):
             return f"There are images in {folder}: give that."
     return None
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run has written into the folder: the pictures at its top are no input."""
+    return (folder / "run.json").is_file() and (folder / "journal.jsonl").is_file()
 
 
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import av
 from av.error import FFmpegError, ProtocolNotFoundError
 
-from da3stream.errors import InputError, MixedImageSizesError, NoFramesError, NotAVideoError
+from da3stream.errors import RESUME, InputError, MixedImageSizesError, NoFramesError, NotAVideoError
 from da3stream.source.live_address import PIPE_EXAMPLE, LiveAddress, Patience
 from da3stream.source.ordered_conversion import Message
 from da3stream.source.selection import SelectionRule, select
@@ -273,5 +273,5 @@ def _changed_size(
         f"{address.shown} came back with another image size after {elapsed_s:.2f} s",
         got=f"{other[0]}x{other[1]}",
         expected=f"{first[0]}x{first[1]} throughout",
-        hint="`da3stream resume` finishes the run from what was captured before.",
+        hint=f"Finish the run from what was captured before: {RESUME}",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from da3stream.errors import ConfigError
+from da3stream.errors import ConfigError, option
 
 if TYPE_CHECKING:  # the decoder process uses this file too, and need not wait for pydantic
     from da3stream.config import SourceConfig
@@ -92,7 +92,7 @@ def image_rule(config: SourceConfig, *, has_times: bool) -> SelectionRule:
     """
     if not has_times and config.fps is None and (config.start is not None or config.end is not None):
         raise ConfigError(
-            "start and end need times, and the images have none",
+            f"{option('start')} and {option('end')} need times, and the images have none",
             expected="EXIF capture times that increase from image to image",
             hint="Give the rate at which they were taken with --fps.",
         )

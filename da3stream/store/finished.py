@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import RunCorruptError, RunIncompleteError
+from da3stream.errors import RunCorruptError, RunIncompleteError, command_line
 from da3stream.scene import WorldAlignment
 from da3stream.store.files import RunFiles
 from da3stream.store.frame_file import read_frame
@@ -44,7 +44,9 @@ class FinishedRun:
         self._manifest_ns = self._manifest_time()
         self.manifest: dict[str, Any] = read_manifest(root)
         if not is_finished(root, self.manifest):
-            raise RunIncompleteError(f"the run {root} has not finished", hint="da3stream resume finishes it.")
+            raise RunIncompleteError(
+                f"the run {root} has not finished", hint=f"Finish it: {command_line('resume', root)}"
+            )
         self.alignment: WorldAlignment | None = None
         """The world frame that was chosen by hand."""
         self.closed_loops: list[tuple[int, int]] = []

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from da3stream.errors import RunCorruptError, StoreError
+from da3stream.errors import RunCorruptError, StoreError, command_line
 from da3stream.store.files import RunFiles
 
 JOURNAL = "journal.jsonl"
@@ -78,7 +78,7 @@ class Journal:
             else:
                 raise RunCorruptError(
                     f"{self._files.root / JOURNAL} is damaged at byte {line.start}",
-                    hint="`da3stream resume` goes back to there and makes anew what followed.",
+                    hint="What followed is made anew by: " + command_line("resume", self._files.root),
                 )
 
     def salvage(self) -> Iterator[Event]:
@@ -119,7 +119,8 @@ def complete_events(content: bytes, root: Path) -> Iterator[Event]:
         event = _parse(line)
         if event is None:
             raise RunCorruptError(
-                f"{root / JOURNAL} is damaged", hint="`da3stream resume` makes anew what followed."
+                f"{root / JOURNAL} is damaged",
+                hint=f"What followed is made anew by: {command_line('resume', root)}",
             )
         yield event
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from da3stream.config import MeansConfig
-from da3stream.errors import RunExistsError, RunMismatchError, StoreError
+from da3stream.errors import RunExistsError, RunMismatchError, StoreError, option
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.journal import JOURNAL, Journal
 from da3stream.store.manifest import FORMAT, MANIFEST, VERSION, encode_manifest, is_run, load_manifest
@@ -95,16 +95,21 @@ def check_usable(root: Path, *, resume: bool, overwrite: bool) -> bool:
     Raises:
         RunExistsError: the folder is not empty, and neither was asked for, or it is no run directory.
     """
-    if root.exists() and not root.is_dir():
-        raise RunExistsError(f"{root} is a file", expected="a folder for the run")
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise RunExistsError(f"{existing} is a file", expected="a folder for the run")
     occupied = root.is_dir() and _is_occupied(root)
+    if occupied and not is_run(RunFiles(root)):
+        raise RunExistsError(
+            f"{root} is not empty and no run directory",
+            expected=f"a file {MANIFEST} in it",
+            hint="Name another folder: what lies there stays as it is.",
+        )
     if occupied and not (resume or overwrite):
         raise RunExistsError(
             f"the run directory {root} is not empty",
             hint="Add --resume to continue it, --overwrite to start again, or name another one.",
         )
-    if occupied and not is_run(RunFiles(root)):
-        raise RunExistsError(f"{root} is not empty and no run directory", expected=f"a file {MANIFEST} in it")
     return occupied
 
 
@@ -189,12 +194,12 @@ def _new_manifest(request: RunRequest, version: str) -> dict[str, Any]:
 
 def _check_same(root: Path, manifest: Mapping[str, Any], request: RunRequest) -> None:
     differences = [
-        f"{name} (was {manifest['config'].get(name)!r}, now {request.config.get(name)!r})"
+        f"{option(name)} (was {manifest['config'].get(name)!r}, now {request.config.get(name)!r})"
         for name in sorted({*manifest["config"], *request.config} - {*FREE_OPTIONS})
         if manifest["config"].get(name) != request.config.get(name)
     ]
     if manifest["model"] != request.model:
-        differences.append(f"model (was {manifest['model']!r}, now {request.model!r})")
+        differences.append(f"{option('model')} (was {manifest['model']!r}, now {request.model!r})")
     if (place := manifest.get("place", "none")) != request.place:
         differences.append(f"place descriptor (was {place!r}, now {request.place!r})")
     if manifest["source"] != request.source:

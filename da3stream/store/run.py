@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import RunCorruptError, RunMismatchError, StoreError
+from da3stream.errors import RunCorruptError, RunMismatchError, StoreError, command_line
 from da3stream.scene import (
     Chunk,
     Frame,
@@ -391,7 +391,7 @@ class Run(StoredPlaces):
         self._journal.go_back_to(start)
         return StoreError(
             f"chunk {chunk} of the run {self.root} is damaged and cannot be made again as it was: {reason}",
-            hint=f"Go on with: da3stream resume {self.root}. What follows from that chunk is made anew.",
+            hint=f"What follows from it is made anew by: {command_line('resume', self.root)}",
         )
 
     def put_plan(self, plan: PlanRecord) -> None:

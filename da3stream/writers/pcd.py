@@ -64,6 +64,6 @@ class PcdWriter(Writer):
         if asked != "auto" and grid.voxel_size != asked:
             logger.warning(
                 "voxels of %g would leave more than %d points; the cloud is thinned to voxels of %g instead. "
-                "Raise max_points or voxel_size.",
+                "Raise --max-points or --voxel-size.",
                 asked, self.context.config.max_points, grid.voxel_size,
             )  # fmt: skip

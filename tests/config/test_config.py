@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
@@ -223,11 +224,57 @@ def test_devices(device: str) -> None:
 
 
 def test_every_model_with_poses_can_be_chosen() -> None:
-    from da3stream.config.model import ModelName
+    from da3stream.config.model import TEST_MODELS, ModelName
     from da3stream.estimation.da3.catalogue import MODELS
 
     published = {model.name for model in MODELS if model.has_poses}
-    assert set(get_args(ModelName)) == published | {"auto", "classical", "tiny", "tiny-gaussians"}
+    assert set(get_args(ModelName)) == published | {"auto", "classical"}
+    for name in TEST_MODELS:
+        assert load_config(None, {"model": name}).model == name
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90.0), (90, 90.0), ("1:30", 90.0), ("0:02:05.5", 125.5), ("100:00", 6000.0), ("1:00:00", 3600.0)],
+)
+def test_times_are_seconds_or_what_a_player_shows(given: object, seconds: float) -> None:
+    assert load_config(None, {"start": given}).start == seconds
+
+
+def test_times_in_files_mean_the_same(write: Any) -> None:
+    """YAML 1.1 reads 1:30 as a number of base 60, which comes to the same."""
+    config = load_config(write("start: 1:30\nend: 0:02:05.5\n"))
+    assert (config.start, config.end) == (90.0, 125.5)
+
+
+@pytest.mark.parametrize("wrong", ["1:60", "1:70:00", "-1:30", "1:30:", ":30", "1:2:3:4", "1m30s", "", True])
+def test_times_that_are_none(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=r"end: Input should be seconds or \[h:\]mm:ss\[\.f\]"):
+        load_config(None, {"end": wrong})
+
+
+@pytest.mark.parametrize("name", ["vram", "disk"])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("10", "10GB"),
+        (10, "10GB"),
+        ("12 GiB", "12GB"),
+        ("800MB", "0.78125GB"),
+        ("2TB", "2048GB"),
+        (0.5, "0.5GB"),
+    ],
+)
+def test_sizes_have_one_way_of_writing(name: str, given: object, meant: str) -> None:
+    config = load_config(None, {name: given})
+    assert getattr(config, name) == meant
+    assert load_config(None, config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("wrong", ["0", "10B", "1KB", "0.001MB", "ten", "-1", "nan", "2000000", True])
+def test_sizes_that_are_none(wrong: object) -> None:
+    with pytest.raises(ConfigError, match="disk: Input should be an amount of memory such as 10GB"):
+        load_config(None, {"disk": wrong})
 
 
 # What is wrong --------------------------------------------------------------------------------------------
@@ -251,6 +298,7 @@ def test_every_model_with_poses_can_be_chosen() -> None:
         ({"fps": 5, "every": 2}, "fps and every exclude each other"),
         ({"fps": 0}, "fps: .*greater than 0"),
         ({"every": 0}, "every: .*greater than or equal to 1"),
+        ({"model": "tiny2"}, "model: Input should be 'auto', .*'da3nested-giant-large', got 'tiny2'"),
         ({"fps": "nan"}, "fps: .*finite"),
         ({"end": float("inf")}, "end: .*finite"),
         ({"select": "some"}, "select: .*'auto'.*'all'"),
@@ -265,7 +313,7 @@ def test_every_model_with_poses_can_be_chosen() -> None:
         ({"place": "netvlad"}, "place: .*'vlad'.*got 'netvlad'"),
         ({"loop": "sometimes"}, "loop: .*boolean.*got 'sometimes'"),
         ({"attention": "flash"}, "attention: .*'sdpa' or 'xformers'"),
-        ({"export": "poses,stl"}, r"export\.1: .*got 'stl'"),
+        ({"export": "poses,stl"}, "export: .*got 'stl'"),
         ({"intrinsics": "500,500,320"}, "intrinsics: Input should be fx,fy,cx,cy or .*got '500,500,320'"),
         ({"intrinsics": "500,500,320,240,1"}, "intrinsics: Input should be fx,fy,cx,cy or"),
         ({"intrinsics": "500,nan,320,240"}, "intrinsics: Input should be"),
@@ -292,6 +340,16 @@ def test_wrong_values_are_explained(overrides: dict[str, Any], complaint: str) -
 def test_all_complaints_come_at_once() -> None:
     with pytest.raises(ConfigError, match=r"fps: .*; unknown option 'colour'"):
         load_config(None, {"fps": -1, "colour": 1})
+
+
+def test_what_is_wrong_in_a_file_is_named_with_the_file(write: Any) -> None:
+    path = write("fps: 5\nmax_frames: 0\n")
+    with pytest.raises(ConfigError, match=rf"max_frames in {re.escape(str(path))}: Input should be"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"^max_frames: Input"):
+        load_config(path, {"max_frames": -1})
+    with pytest.raises(ConfigError, match=r"^fps in indoor and every exclude each other"):
+        load_config("indoor", {"every": 2})
 
 
 def test_a_misspelt_option_is_answered_with_the_one_that_was_meant() -> None:

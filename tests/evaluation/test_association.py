@@ -135,3 +135,36 @@ def test_positions_count_where_rows_mean_frames_only():
     same_length = associate(unnamed, poses(names=("a.jpg", "b.jpg")))
     assert same_length.method == "index"
     assert pairs(same_length) == [(0, 0), (1, 1)]
+
+
+def test_numbers_of_two_videos_prove_nothing():
+    """Every video has a frame 0."""
+    numbers = ("000000.jpg", "000003.jpg")
+    one = poses(names=numbers, source_index=[0, 3], timestamp_s=[0.0, 0.1], numbered_in="video:1")
+    other = poses(names=numbers, source_index=[0, 3], timestamp_s=[0.1, 0.2], numbered_in="video:2")
+    by_time = associate(one, other)
+    assert by_time.method == "timestamps"
+    assert pairs(by_time) == [(1, 0)]
+    without_times = poses(
+        names=numbers,
+        source_index=[0, 3],
+        timestamp_s=[0.0, 0.1],
+        numbered_in="video:2",
+        timestamps_are_synthetic=True,
+    )
+    with pytest.raises(InputError, match=r"frames of two videos that are only numbered.*made-up times"):
+        associate(one, without_times)
+
+
+def test_numbers_of_one_video_are_names():
+    one = poses(names=("000000.jpg", "000003.jpg"), source_index=[0, 3], numbered_in="video:1")
+    other = poses(names=("000003.jpg", "000006.jpg"), source_index=[3, 6], numbered_in="video:1")
+    found = associate(one, other)
+    assert found.method == "names"
+    assert pairs(found) == [(1, 0)]
+
+
+def test_numbers_are_the_names_of_images_that_were_written_with_them():
+    """The COLMAP folder of a run of a video, refined elsewhere."""
+    run = poses(names=("000000.jpg", "000003.jpg"), source_index=[0, 3], numbered_in="video:1")
+    assert pairs(associate(run, poses(names=("000003.jpg",)))) == [(1, 0)]

@@ -13,6 +13,8 @@ from da3stream.errors import FormatError, InputNotFoundError, RunIncompleteError
 from da3stream.evaluation import load_trajectory
 from da3stream.geometry.rigid3 import invert, quaternion_wxyz
 from da3stream.pipeline import align
+from da3stream.store import read_manifest
+from da3stream.store.manifest import encode_manifest
 from da3stream.synthetic.capture import SimulatedSource
 from tests.faults.capture import CONFIG, capture, reconstruct
 from tests.faults.doubles import WatchedFileSystem
@@ -178,6 +180,21 @@ def test_a_run_without_cameras_tells_the_same_from_its_records(tmp_path):
     assert recorded.timestamps_are_synthetic == written.timestamps_are_synthetic
     for name in ("source_index", "timestamp_s", "world_from_cam"):
         assert np.array_equal(getattr(recorded, name), getattr(written, name)), name
+
+
+def test_a_run_knows_what_its_names_are_numbers_of(tmp_path):
+    """Frames of a video have none but made-up ones; a folder's images may be called alike, by their files."""
+    reconstruct(capture(), tmp_path, WatchedFileSystem())
+    manifest = read_manifest(tmp_path)
+    captured = ("live:rtsp://x:{}", str(tmp_path))
+    for source, video in (("video:1f:{}", "video:1f"), captured, ("images:2e:{}", None)):
+        (tmp_path / "run.json").write_bytes(encode_manifest({**manifest, "source": source}))
+        assert load_trajectory(tmp_path).numbered_in == video
+    (tmp_path / "run.json").unlink()
+    assert load_trajectory(tmp_path).numbered_in == str(tmp_path / "cameras.json")
+    cameras = json.loads((tmp_path / "cameras.json").read_text())
+    write(tmp_path / "cameras.json", json.dumps(cameras | {"timestamps": "synthetic"}))
+    assert load_trajectory(tmp_path).numbered_in is None
 
 
 @pytest.mark.parametrize("fps", [None, 10.0])

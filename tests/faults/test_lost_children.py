@@ -249,7 +249,7 @@ def test_a_run_whose_worker_is_killed_is_resumed_to_the_same_result(
 
     with monkeypatch.context() as patch:
         patch.setattr(WorkerProcess, "ask", killing)
-        with pytest.raises(ProcessLostError, match="da3stream resume RUN"):
+        with pytest.raises(ProcessLostError, match=rf"da3stream resume {tmp_path}/cut"):
             da3stream.reconstruct(folder, tmp_path / "cut", config=config)
     assert children() == before
     da3stream.reconstruct(folder, tmp_path / "cut", config=config, resume=True)

@@ -97,7 +97,7 @@ def test_another_size_after_a_break_is_an_error_after_the_frames_before(
     with RtspCamera([clip, larger], clip_s=0.3) as camera:
         frames = iter(live(camera.url))
         assert len(list(itertools.islice(frames, 55))) == 55
-        with pytest.raises(MixedImageSizesError, match=r"192x96; expected 160x96 .* `da3stream resume`"):
+        with pytest.raises(MixedImageSizesError, match=r"192x96; expected 160x96 .* da3stream resume RUN"):
             list(frames)
 
 

@@ -375,7 +375,7 @@ def test_a_file_is_no_run_directory(opened: Opener, root: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_a_known_error(tmp_path: Path, request_: RunRequest) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StoreError, match="cannot write into the run directory"):
+    with pytest.raises(StoreError, match="file is a file"):
         open_run(tmp_path / "file" / "run", request_, version="0")
 
 

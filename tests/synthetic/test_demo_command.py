@@ -82,6 +82,9 @@ def test_leaves_the_video_its_truth_the_run_and_a_picture(quick_demo, tmp_path):
     # Half precision on disk; surfaces that the small depth maps cut in half do not move the median.
     assert depth_error < 0.2
     assert cv2.imread(str(tmp_path / "demo.png")).shape[1] > 1000
+    last_lines = "\n".join(result.output.splitlines()[-5:])
+    assert str(tmp_path / "run" / "report.html") in last_lines
+    assert f"da3stream view {tmp_path / 'run'}" in last_lines
 
 
 def test_a_folder_with_something_in_it_is_refused_unless_told_otherwise(shorter_demo, tmp_path):

@@ -112,7 +112,7 @@ def test_voxels_that_choose_their_side_keep_to_the_cap(make_context, vertices, c
 
 def test_larger_voxels_than_asked_for_are_announced(make_context, caplog):
     write(PcdWriter(make_context(voxel_size=0.01, max_points=100)), blocks_of(24))
-    assert "Raise max_points or voxel_size" in caplog.text
+    assert "Raise --max-points or --voxel-size" in caplog.text
 
 
 def test_voxels_as_asked_for_are_not(make_context, caplog):

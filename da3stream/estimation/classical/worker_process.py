@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import da3stream
-from da3stream.child_process import GO_ON, has_crashed, signal_name
-from da3stream.errors import ProcessLostError
+from da3stream.child_process import has_crashed, signal_name
+from da3stream.errors import GO_ON, ProcessLostError
 from da3stream.estimation.classical.wire import Message, read_message, write_message
 
 logger = logging.getLogger(__name__)

@@ -140,7 +140,8 @@ PRESETS: dict[str, ModelConfig | NestedModelConfig] = {
 def preset(name: str) -> ModelConfig | NestedModelConfig:
     """The model of this name. Raises ConfigError for a name that is none."""
     if name not in PRESETS:
-        raise ConfigError("there is no such DA3 model", got=repr(name), expected=" or ".join(PRESETS))
+        published = " or ".join(name for name in PRESETS if not name.startswith(_TINY.name))
+        raise ConfigError("there is no such DA3 model", got=repr(name), expected=published)
     return PRESETS[name]
 
 

@@ -14,14 +14,12 @@ from typing import Any
 import da3stream
 from da3stream import errors
 from da3stream.child_process import has_crashed, signal_name
-from da3stream.errors import ProcessLostError
+from da3stream.errors import RESUME, ProcessLostError
 
 logger = logging.getLogger(__name__)
 
 _MODULE = "da3stream.writers.colmap.worker"
-_AGAIN = (
-    "Probably memory ran out. The run is as it was: export again, or finish it with da3stream resume RUN."
-)
+_AGAIN = f"Probably memory ran out. The run is as it was: export again, or finish it with {RESUME}"
 
 
 class WorkerFailedError(Exception):
