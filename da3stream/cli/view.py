@@ -53,8 +53,7 @@ def command(path: Path, follow: bool, port: int, host: str, opens: bool | None, 
     Needs `pip install 'da3stream[view]'`. Only this machine can open the page. From another one:
     `ssh -L 8080:127.0.0.1:8080 MACHINE`, then http://127.0.0.1:8080. Ctrl-C ends it.
 
-    With another --host, the list of a FOLDER answers to IP addresses, to that host and to the names of this
-    machine; pages elsewhere can still connect to the viewer of a RUN if they know where it is.
+    With another --host, it answers to IP addresses, to that host and to the names of this machine.
     """
     from da3stream.viewing.library import check_installed
     from da3stream.viewing.viewed_run import wait_for_run

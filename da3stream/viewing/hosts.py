@@ -6,8 +6,7 @@ import ipaddress
 import re
 import socket
 
-from da3stream.viewing.library import LOCAL_HOSTS
-
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _HOST_HEADER = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d*)?")
 
 
@@ -36,6 +35,19 @@ class OwnNames:
     def include(self, name: str) -> bool:
         """Whether it is called so; `name` as of `host_in`."""
         return name in self._names or (not self._is_local and _is_address(name))
+
+    def may_ask(self, host: str, origin: str | None) -> bool:
+        """Whether a request is answered: it calls us by our name, and comes from our own page or from none.
+
+        Browsers let any page connect to a WebSocket of any machine, and tell it only where the page comes
+        from (RFC 6455, section 10.2). Programs tell nothing.
+
+        Args:
+            host: the `Host` header.
+            origin: the `Origin` header, if there is one.
+        """
+        is_ours = origin is None or origin.partition("://")[2].lower() == host.lower()
+        return is_ours and self.include(host_in(host))
 
     @property
     def advice(self) -> str:

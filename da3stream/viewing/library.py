@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
-import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from da3stream.errors import ConfigError, MissingDependencyError
+from da3stream.viewing.hosts import OwnNames
 
 if TYPE_CHECKING:
     from viser import (
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         PointCloudHandle,
         ViserServer,
     )
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request
 
     __all__ = [
         "CameraFrustumHandle",
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
     ]
 
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_LOCAL_ORIGIN = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")
-"""Pages of this machine, on any port: `ssh -L` may bring ours to another one."""
 _PROBE_PX = (16, 16)
 _PROBE_TIMEOUT_S, _QUICK_S = 10.0, 0.1
 _LIBRARY_LOCK = threading.Lock()
@@ -66,8 +65,11 @@ def start_server(host: str, port: int) -> ViserServer:
     import viser
 
     port = free_port(host, port)
-    guard = _only_for_local_pages() if host in LOCAL_HOSTS else contextlib.nullcontext()
-    with _LIBRARY_LOCK, guard, contextlib.redirect_stdout(io.StringIO()):  # it prints a table of addresses
+    with (
+        _LIBRARY_LOCK,
+        _only_for_own_pages(OwnNames(host)),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         server = viser.ViserServer(host=host, port=port, label="da3stream", verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     return server
@@ -99,17 +101,24 @@ def seconds_to_draw(client: ClientHandle) -> float | None:
 
 
 @contextlib.contextmanager
-def _only_for_local_pages() -> Iterator[None]:
-    """What viser serves meanwhile refuses pages of other origins.
+def _only_for_own_pages(names: OwnNames) -> Iterator[None]:
+    """What viser serves meanwhile refuses pages of other origins, and other names.
 
-    Browsers let any page connect to a WebSocket of this machine, and tell it only where the page comes from
-    (RFC 6455, section 10.2). viser 1.1 does not look, and has no option for it; `websockets`, by which it
-    serves, has one. Programs, which send no origin, may connect.
+    viser 1.1 does not look, and has no option for it; `websockets`, by which it serves, has one.
     """
     import websockets.asyncio.server as websockets_server
 
     original = websockets_server.serve
-    guarded = functools.partial(original, origins=[_LOCAL_ORIGIN, None])
+
+    def guarded(*args: Any, process_request: Callable[..., Any] | None = None, **options: Any) -> Any:
+        def answer(connection: ServerConnection, request: Request) -> Any:
+            host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+            if not names.may_ask(host, origin):
+                return connection.respond(HTTPStatus.FORBIDDEN, f"{names.advice}\n")
+            return None if process_request is None else process_request(connection, request)
+
+        return original(*args, process_request=answer, **options)
+
     websockets_server.serve = guarded  # type: ignore[misc, assignment]
     try:
         yield

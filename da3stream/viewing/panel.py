@@ -115,7 +115,8 @@ class Panel:
 
     def show_status(self, text: str) -> None:
         """One line above all controls."""
-        self._status.content = text
+        if text != self._status.content:
+            self._status.content = text
 
     def show_info(self, markdown: str) -> None:
         """What is known of the run."""

@@ -14,6 +14,7 @@ from da3stream.ground import up_of_cameras
 from da3stream.scene import WorldAlignment
 from da3stream.store import FinishedRun, FollowedRun, FrameMaps, read_manifest
 from da3stream.store.finished import is_finished
+from da3stream.store.glance import is_locked
 from da3stream.store.journal import JOURNAL
 from da3stream.store.manifest import MANIFEST
 from da3stream.viewing.map_state import MapState
@@ -63,6 +64,14 @@ def open_to_view(root: Path) -> FinishedRun | FollowedRun:
         RunCorruptError: its journal is damaged.
     """
     return FinishedRun(root) if is_finished(root, read_manifest(root)) else FollowedRun(root)
+
+
+def is_being_written(root: Path) -> bool:
+    """Whether a process works on a run directory; True where that cannot be known."""
+    try:
+        return is_locked(root)
+    except OSError:
+        return True
 
 
 def wait_for_run(root: Path) -> None:

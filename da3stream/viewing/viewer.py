@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +34,13 @@ from da3stream.viewing.panel import Panel
 from da3stream.viewing.playback import Playback, View, flying_view, starting_view, view_from_above
 from da3stream.viewing.replay import replayed
 from da3stream.viewing.scene import MapScene
-from da3stream.viewing.viewed_run import check_viewable, journal_and_manifest, open_to_view, up_of
+from da3stream.viewing.viewed_run import (
+    check_viewable,
+    is_being_written,
+    journal_and_manifest,
+    open_to_view,
+    up_of,
+)
 
 if TYPE_CHECKING:
     from da3stream.viewing.following import GrowingMap
@@ -234,7 +241,7 @@ class Viewer:
             RunRestartedError, RunIncompleteError: that has happened.
             RunCorruptError: files of it cannot be read.
         """
-        self._panel.show_status("Waiting for the first chunk ..." if self._growing else "Reading ...")
+        self._say_points()
         if isinstance(self._run, FinishedRun):
             first = first_state_of(self._run)
             self._adopt(first)
@@ -243,6 +250,7 @@ class Viewer:
         while not self._closed.is_set():
             if self._growing is not None:
                 self._follow(self._growing)
+                self._say_points()
             elif self._follows and self._is_outdated():
                 raise RunRestartedError(f"the run {self._root} was begun anew")
             if self._optimised is not None:
@@ -367,7 +375,6 @@ class Viewer:
             self._ask_for_points()
         self._suggest_frusta(len(keyframes))
         self._scene.show_frusta(state)
-        self._say_points()
 
     def _suggest_frusta(self, keyframes: int) -> None:
         assert self._scene is not None
@@ -397,10 +404,17 @@ class Viewer:
         return self._is_due or self._closed.is_set()
 
     def _say_points(self) -> None:
-        assert self._scene is not None
-        points, keyframes = self._scene.points, len(self._scene.keyframes)
-        is_growing = " · the run goes on" if self._growing is not None else ""
-        self._panel.show_status(f"{points:,} points of {keyframes} keyframes{is_growing}")
+        """What is there, and whether more comes."""
+        shown = None if self._optimised is None else self._scene
+        has = "" if shown is None else f"{shown.points:,} points of {len(shown.keyframes)} keyframes"
+        if self._growing is None:
+            status = has or "Reading ..."
+        elif is_being_written(self._root):
+            status = f"{has} · the run goes on" if has else "Waiting for the first chunk ..."
+        else:
+            resume = f"da3stream resume {shlex.quote(str(self._root))}"
+            status = f"{has or 'No chunk yet'} · the run was interrupted: `{resume}`"
+        self._panel.show_status(status)
 
     # The map --------------------------------------------------------------------------------------
 

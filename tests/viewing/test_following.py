@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from da3stream.errors import StoreError
 from da3stream.pipeline import align
 from da3stream.store import FinishedRun, FollowedRun, open_existing, read_manifest
+from da3stream.store.files import RunFiles
 from da3stream.store.journal import JOURNAL
 from da3stream.viewing.following import GrowingMap
 from da3stream.viewing.map_state import MapState, first_state_of
@@ -28,6 +30,8 @@ class Writer:
         self._manifest = (folder / "run.json").read_bytes()
         (folder / JOURNAL).write_bytes(self._lines.pop(0))
         (folder / "run.json").unlink()  # the first line of the journal says what the run began as
+        self._lock: int | None = None
+        self.begin_again()
 
     def write(self, lines: int) -> None:
         """The next lines, and half of the one after them, which a reader meets if it comes at that moment."""
@@ -43,6 +47,17 @@ class Writer:
         """All that is left."""
         self.write(len(self._lines))
         (self.folder / "run.json").write_bytes(self._manifest)
+        self.stop()
+
+    def begin_again(self) -> None:
+        """Hold the run directory, as a process does that writes it."""
+        self._lock = RunFiles(self.folder).lock()
+
+    def stop(self) -> None:
+        """Let go of the run directory, as a process that ends does."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
 
     @property
     def is_done(self) -> bool:

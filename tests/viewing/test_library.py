@@ -17,14 +17,14 @@ from da3stream.viewing.library import free_port, start_server, stop_server
 pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
 
 
-def status_for(server: Any, origin: str | None) -> int:
+def status_for(server: Any, origin: str | None, host: str = "127.0.0.1:8080") -> int:
     """What a WebSocket of a page from `origin` is answered: 101 means that it may read everything."""
     import viser
 
     with socket.create_connection(("127.0.0.1", server.get_port()), timeout=20) as connection:
         headers = [
             "GET / HTTP/1.1",
-            f"Host: 127.0.0.1:{server.get_port()}",
+            f"Host: {host}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             "Sec-WebSocket-Version: 13",
@@ -44,6 +44,7 @@ def status_for(server: Any, origin: str | None) -> int:
         "http://127.0.0.1.evil.example",
         "http://localhost.evil.example:80",
         "http://evil.example/http://localhost",
+        "http://127.0.0.1:9999",  # another server of this machine
         "null",  # a sandboxed frame, or a file
     ],
 )
@@ -51,17 +52,25 @@ def test_pages_from_elsewhere_cannot_read_the_content(server: Any, origin: str) 
     assert status_for(server, origin) == 403
 
 
-@pytest.mark.parametrize(
-    "origin", ["http://127.0.0.1:8080", "http://localhost:1234", "http://localhost", None]
-)
-def test_local_pages_tunnels_and_programs_can(server: Any, origin: str | None) -> None:
-    assert status_for(server, origin) == 101
+def test_a_page_elsewhere_cannot_come_by_a_name_of_its_own(server: Any) -> None:
+    assert status_for(server, "http://evil.example:8080", "evil.example:8080") == 403
+    assert status_for(server, None, "evil.example:8080") == 403
 
 
-def test_a_server_for_everybody_is_open_to_the_names_that_it_has_there() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:1234", "localhost"])
+def test_our_own_page_tunnels_and_programs_can(server: Any, host: str) -> None:
+    assert status_for(server, f"http://{host}", host) == 101
+    assert status_for(server, None, host) == 101
+
+
+def test_a_server_for_everybody_is_open_to_its_own_page_by_its_own_names() -> None:
     server = start_server("0.0.0.0", 0)
     try:
-        assert status_for(server, "http://workstation.lan:8080") == 101
+        for host in ("192.168.0.7:8080", f"{socket.gethostname()}:8080"):
+            assert status_for(server, f"http://{host}", host) == 101
+            assert status_for(server, "http://evil.example", host) == 403
+            assert status_for(server, "http://10.0.0.1:8080", host) == 403
+        assert status_for(server, "http://evil.example:8080", "evil.example:8080") == 403
     finally:
         stop_server(server)
 

@@ -17,16 +17,17 @@ import pytest
 from da3stream.geometry.rigid3 import rotation_from_quaternion_wxyz
 from da3stream.viewing import pace as pace_module
 from da3stream.viewing.gallery_server import Gallery
+from da3stream.viewing.playback import view_from_above
 from da3stream.viewing.viewer import Viewer, open_viewer
 from tests.browser import collect_console_errors
 from tests.viewing.test_following import Writer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-    from viser import CameraHandle
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 pytestmark = pytest.mark.slow
 
+VIEWPORT: ViewportSize = {"width": 900, "height": 560}
 PANEL_LEFT_PX = 560
 
 
@@ -40,7 +41,7 @@ def viewer(viewed: Path) -> Iterator[Viewer]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 900, "height": 560})
+    context = chromium.new_context(viewport=VIEWPORT)
     yield context.new_page()
     context.close()
 
@@ -184,22 +185,18 @@ def test_the_page_grows_with_the_run(viewed: Path, tmp_path: Path, page: Page) -
         viewer.close()
 
 
-def looks_ahead(camera: CameraHandle) -> bool:
-    """Whether the browser has said how its camera is turned since it was moved."""
-    ahead = camera.look_at - camera.position
-    turn = rotation_from_quaternion_wxyz(camera.wxyz)
-    return bool(turn[:, 2] @ ahead > 0.9999 * np.linalg.norm(ahead))
-
-
 def test_a_click_on_a_frustum_goes_to_its_frame(viewer: Viewer, page: Page) -> None:
     open_page(page, viewer)
     assert viewer.state is not None
     assert viewer.scene is not None
     set_number(page, "Size", 4)
-    page.get_by_text("View from above").click()
     (client,) = viewer.clients
-    wait_for(lambda: looks_ahead(client.camera))
-    height, width = client.camera.image_height, client.camera.image_width
+    told: list[np.ndarray] = []  # by the browser: only then does it look from there
+    client.camera.on_update(lambda camera: told.append(np.array([camera.position, camera.look_at])))
+    above = view_from_above(viewer.state.centres, viewer._depth, viewer._up)
+    page.get_by_text("View from above").click()
+    wait_for(lambda: bool(told) and np.allclose(told[-1], [above.position, above.look_at], atol=1e-3))
+    height, width = VIEWPORT["height"], VIEWPORT["width"]  # a slow browser draws, and tells, fewer pixels
     turn = rotation_from_quaternion_wxyz(client.camera.wxyz)
     in_cam = (viewer.state.centres - client.camera.position) @ turn
     focal = height / 2 / np.tan(client.camera.fov / 2)
@@ -210,7 +207,7 @@ def test_a_click_on_a_frustum_goes_to_its_frame(viewer: Viewer, page: Page) -> N
     frame = shown[len(shown) // 2]
     for offset in itertools.product((0, -3, 3, -6, 6), repeat=2):  # a frustum is lines around its tip
         page.mouse.click(*(pixels[frame] + offset))
-        time.sleep(0.3)
+        page.wait_for_timeout(500)
         if number_beside(page, "Frame") != 0:
             break
     near = np.linalg.norm(pixels - pixels[frame], axis=1) < 30

@@ -68,6 +68,22 @@ def test_a_run_that_goes_back_is_shown_as_it_is_then(writer: Writer, follower: V
     wait_for(lambda: frames_in(follower) == 70)
 
 
+def test_a_run_that_nobody_writes_any_more_says_how_it_goes_on(writer: Writer, follower: Viewer) -> None:
+    def says(text: str) -> bool:
+        return text in follower._panel._status.content
+
+    wait_for(lambda: says("Waiting for the first chunk"))
+    writer.stop()
+    wait_for(lambda: says("No chunk yet") and says(f"`da3stream resume {writer.folder}`"))
+    writer.begin_again()
+    writer.write(10)
+    wait_for(lambda: says("points of") and says("the run goes on"))
+    writer.stop()
+    wait_for(lambda: says("points of") and says("interrupted"))
+    writer.finish()
+    wait_for(lambda: frames_in(follower) == 70 and not says("interrupted"))
+
+
 def test_a_finished_run_that_is_made_anew_is_followed(writer: Writer, follower: Viewer) -> None:
     """By the real writer, which removes the old one file by file."""
     writer.finish()
