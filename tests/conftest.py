@@ -24,6 +24,19 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `da3stream demo` leaves behind, after a minute: for slow tests. Leave it as it is."""
+    from click.testing import CliRunner
+
+    from da3stream.cli.demo import command
+
+    folder = tmp_path_factory.mktemp("demo") / "da3stream_demo"
+    result = CliRunner().invoke(command, ["-o", str(folder)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_power_cuts() -> Iterator[None]:
     """No test cuts the power for real, and waiting for the disk would take half of the time of the suite.

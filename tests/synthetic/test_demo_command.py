@@ -98,9 +98,9 @@ def test_a_folder_with_something_in_it_is_refused_unless_told_otherwise(shorter_
 
 
 @pytest.mark.slow
-def test_the_real_demo_meets_its_promise(tmp_path, demo):
-    assert run("-o", str(tmp_path)).exit_code == 0
-    evaluation = evaluate(load_trajectory(tmp_path / "run"), load_trajectory(tmp_path / "truth_tum.txt"))
+def test_the_real_demo_meets_its_promise(finished_demo, demo):
+    truth = load_trajectory(finished_demo / "truth_tum.txt")
+    evaluation = evaluate(load_trajectory(finished_demo / "run"), truth)
     assert evaluation.associated_frames == len(demo)
     assert evaluation.ate_percent < 1.0
     assert evaluation.rpe_rotation_deg.rmse < 0.2
