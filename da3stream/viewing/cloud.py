@@ -58,6 +58,26 @@ class _Probe:
         return _in_world(self.in_cam, self.frame, state)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pass:
+    """What a pass has shown."""
+
+    keyframes: tuple[int, ...]
+    confidence_percentile: float
+    side: float
+    """Of its voxels."""
+    points: int
+    is_finest: bool
+    """There are no finer voxels."""
+    is_whole: bool
+    """It was not ended by the budget."""
+
+    def is_of(self, keyframes: Sequence[int], options: CloudOptions) -> bool:
+        """Whether it has shown all of these, up to a budget."""
+        is_same = self.confidence_percentile == options.confidence_percentile
+        return self.is_whole and is_same and self.keyframes == tuple(keyframes)
+
+
 class CloudBuilder:
     """Fills a scene.
 
@@ -75,8 +95,8 @@ class CloudBuilder:
         """By keyframe, of the last pass."""
         self._footprint = 1.0
         """Width of the pixels of level 0 at their points, in world units."""
-        self._is_finest, self._found = False, 0
-        """Of the last whole pass: whether there are no finer voxels, and how many points they had."""
+        self._last: _Pass | None = None
+        """The last one; None before the first, and while one goes on."""
 
     def build(
         self,
@@ -101,20 +121,30 @@ class CloudBuilder:
         Raises:
             RunCorruptError: files of a keyframe cannot be read.
         """
+        if self._is_there(state, keyframes, options):
+            return
         self._remove_all_but(keyframes)
         order = [keyframes[place] for place in coarse_to_fine(len(keyframes))]
-        side = self._first_side(state, order, options)
+        side = self._first_side(state, order, keyframes, options)
         for _ in range(_MAX_PASSES):
+            self._last = None
             is_whole = yield from self._pass(state, order, options, side, is_stale)
             if is_stale():
                 break
+            points, finest = self._scene.points, _FINEST * self._footprint
+            self._last = _Pass(
+                keyframes=tuple(keyframes),
+                confidence_percentile=options.confidence_percentile,
+                side=side,
+                points=points,
+                is_finest=is_whole and side <= finest,
+                is_whole=is_whole,
+            )
             if not is_whole:
                 side *= _COARSER
                 continue
-            points, finest = self._scene.points, _FINEST * self._footprint
             if budget_after is not None:
                 options = replace(options, budget=budget_after(points))
-            self._is_finest, self._found = side <= finest, points
             if points <= options.budget and self.is_enough(options.budget):
                 break
             side = max(finest, side_for(side, points, _AIM * options.budget))
@@ -122,9 +152,21 @@ class CloudBuilder:
             self._drop_coarse(state)
             yield self._scene.points
 
+    @property
+    def is_finest(self) -> bool:
+        """Whether there is nothing more to show."""
+        return self._last is not None and self._last.is_finest
+
     def is_enough(self, budget: int) -> bool:
         """Whether a budget is used, or would show nothing more than what is there."""
-        return self._is_finest or self._found >= _FILLED * budget
+        last = self._last
+        return last is not None and (last.is_finest or not last.is_whole or last.points >= _FILLED * budget)
+
+    def _is_there(self, state: MapState, keyframes: Sequence[int], options: CloudOptions) -> bool:
+        """Whether that is shown already."""
+        is_same = self._last is not None and self._last.is_of(keyframes, options)
+        is_held = self._scene.points <= options.budget and self.is_enough(options.budget)
+        return is_same and is_held and not self._has_moved(state)
 
     def extend(self, state: MapState, keyframes: Sequence[int], options: CloudOptions) -> bool:
         """Show these keyframes, those that are new as finely as the last pass did, the others as they are.
@@ -152,8 +194,13 @@ class CloudBuilder:
         for frame in set(self._scene.keyframes) - set(keyframes):
             self._scene.remove_keyframe(frame)
 
-    def _first_side(self, state: MapState, order: Sequence[int], options: CloudOptions) -> float:
+    def _first_side(
+        self, state: MapState, order: Sequence[int], keyframes: Sequence[int], options: CloudOptions
+    ) -> float:
         """Side of the voxels of the first pass. Sets how wide pixels are."""
+        if self._last is not None and self._last.is_of(keyframes, options) and not self._has_moved(state):
+            side = side_for(self._last.side, self._last.points, _AIM * options.budget)
+            return max(_FINEST * self._footprint, side)
         sample = order[:_SAMPLE]
         clouds = [self._points(frame, options) for frame in sample]
         scales = [

@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 
 _PROBE_PX = (16, 16)
-_PROBE_TIMEOUT_S, _QUICK_S = 10.0, 0.1
+DRAWING_TIMEOUT_S = 10.0
+"""Who takes longer to draw does not answer."""
+_QUICK_S = 0.1
 _LIBRARY_LOCK = threading.Lock()
 """Standard output and the function that serves belong to the whole process."""
 
@@ -54,23 +57,27 @@ def check_installed() -> None:
         ) from None
 
 
-def start_server(host: str, port: int) -> ViserServer:
-    """A page without content at this address.
+def start_server(host: str, port: int, label: str = "da3stream") -> ViserServer:
+    """A page without content at this address, with a panel of this title.
 
     Raises:
         ConfigError: the address cannot be used.
-        MissingDependencyError: viser is not there.
+        MissingDependencyError: viser is not there, or in a version that cannot be guarded.
     """
     check_installed()
     import viser
 
+    # Somebody who leaves at that moment is nothing to warn of.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     port = free_port(host, port)
-    with (
-        _LIBRARY_LOCK,
-        _only_for_own_pages(OwnNames(host)),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        server = viser.ViserServer(host=host, port=port, label="da3stream", verbose=False)
+    with _LIBRARY_LOCK, _only_for_own_pages(OwnNames(host)) as served:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a table of addresses
+            server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        if not served.is_set():
+            server.stop()
+            raise MissingDependencyError(
+                "this viser would let any web page read the run", hint="pip install 'da3stream[view]'"
+            )
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     return server
 
@@ -82,33 +89,51 @@ def stop_server(server: ViserServer) -> None:
 
 
 def seconds_to_draw(client: ClientHandle) -> float | None:
-    """How long a browser takes to draw what it was sent, and to answer; None if it does not.
+    """How long a browser takes to draw what it was sent, and a small picture for us; None if it does not.
 
-    It draws the page and a small picture for us. The first time it may still be taking things in: only a
-    quick answer counts then.
+    How long messages are on their way is taken off. The first picture may wait for what it is still taking
+    in: only a quick one counts.
     """
-    seconds = 0.0
-    for _ in range(2):
-        began = time.monotonic()
-        try:
-            client.get_render(*_PROBE_PX, timeout=_PROBE_TIMEOUT_S)
-        except (RuntimeError, TimeoutError):  # it is gone, or its page is in the background
-            return None
-        seconds = time.monotonic() - began
-        if seconds < _QUICK_S:
-            break
-    return seconds
+    try:
+        first = _seconds_for(lambda: client.get_render(*_PROBE_PX, timeout=DRAWING_TIMEOUT_S))
+        if first < _QUICK_S:
+            return first
+        on_the_way = min(_round_trip(client) for _ in range(3))
+        second = _seconds_for(lambda: client.get_render(*_PROBE_PX, timeout=DRAWING_TIMEOUT_S))
+    except (RuntimeError, TimeoutError):  # it is gone, too slow, or its page is in the background
+        return None
+    return max(0.0, second - on_the_way)
+
+
+def _round_trip(client: ClientHandle) -> float:
+    """Seconds to an answer for which nothing has to be drawn. TimeoutError if there is none."""
+
+    def ask() -> None:
+        with contextlib.suppress(RuntimeError):  # the browser keeps nothing for pages: that is an answer, too
+            client.local_storage.get_item("da3stream", timeout=DRAWING_TIMEOUT_S)
+
+    return _seconds_for(ask)
+
+
+def _seconds_for(act: Callable[[], object]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
 
 
 @contextlib.contextmanager
-def _only_for_own_pages(names: OwnNames) -> Iterator[None]:
+def _only_for_own_pages(names: OwnNames) -> Iterator[threading.Event]:
     """What viser serves meanwhile refuses pages of other origins, and other names.
 
     viser 1.1 does not look, and has no option for it; `websockets`, by which it serves, has one.
+
+    Yields:
+        Whether it has begun to serve so.
     """
     import websockets.asyncio.server as websockets_server
 
     original = websockets_server.serve
+    served = threading.Event()
 
     def guarded(*args: Any, process_request: Callable[..., Any] | None = None, **options: Any) -> Any:
         def answer(connection: ServerConnection, request: Request) -> Any:
@@ -117,11 +142,12 @@ def _only_for_own_pages(names: OwnNames) -> Iterator[None]:
                 return connection.respond(HTTPStatus.FORBIDDEN, f"{names.advice}\n")
             return None if process_request is None else process_request(connection, request)
 
+        served.set()
         return original(*args, process_request=answer, **options)
 
     websockets_server.serve = guarded  # type: ignore[misc, assignment]
     try:
-        yield
+        yield served
     finally:
         websockets_server.serve = original  # type: ignore[misc]
 

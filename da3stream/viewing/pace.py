@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from da3stream.viewing.library import seconds_to_draw
+from da3stream.viewing.library import DRAWING_TIMEOUT_S, seconds_to_draw
 
 if TYPE_CHECKING:
     from da3stream.viewing.library import ClientHandle
@@ -25,41 +26,94 @@ _SILENT_S = 30.0
 _KEPT, _CHANGED = 0.6, 1.5
 """Points stay if a browser draws this share of them quickly; they are measured again if so many times more or
 fewer."""
+_POLL_S = 1 / 60
+
+
+@dataclass(slots=True)
+class _Browser:
+    """What is known of one that looks."""
+
+    points: int
+    """How many were there when it was asked, or when it answered last."""
+    seconds: float | None = None
+    """How long it took to draw them; None: it has never answered."""
+    is_asked: bool = True
+    silences: int = 0
+    """How often it did not answer since it was asked first or answered last."""
+    again_s: float = 0.0
+    """When it may be asked again, on the monotonic clock."""
+
+    def is_due(self, points: int) -> bool:
+        if self.is_asked or time.monotonic() < self.again_s:
+            return False
+        more = max(points, 1) / max(self.points, 1)
+        return self.seconds is None or not 1 / _CHANGED < more < _CHANGED
+
+    def budget(self) -> int | None:
+        """How many points it bears; None if that is not known and it seems not to look.
+
+        Until its first answer, as many as there are. The first time that it does not answer it may be too
+        slow for so many; after that its page is in the background, where nothing is drawn.
+        """
+        if self.seconds is not None:
+            return budget_for(self.points, self.seconds)
+        if self.silences == 0:
+            return max(self.points, FEWEST)
+        return budget_for(self.points, DRAWING_TIMEOUT_S) if self.silences == 1 else None
 
 
 class Pace:
     """A budget of points that follows the slowest browser.
 
     How long a browser draws grows in proportion to the points: with a graphics card by some nanoseconds each,
-    without one by 3 microseconds (Chromium on two cores).
+    without one by 3 microseconds (Chromium on two cores). Each is asked in a thread of its own: one may take
+    seconds, or never answer.
     """
 
     def __init__(self) -> None:
-        self.budget = UNMEASURED
-        """How many points there may be."""
-        self._measured_points = 0
-        self._again_s: dict[int, float] = {}
-        """By client that was measured: when it is to be asked again, on the monotonic clock."""
+        self._browsers: dict[int, _Browser] = {}
+        """Of those who look, by client."""
+        self._lock = threading.Lock()
 
-    def is_outdated(self, clients: Collection[ClientHandle], points: int) -> bool:
-        """Whether somebody looks who was not measured, or at far more or fewer points than measured."""
-        now = time.monotonic()
-        if any(self._again_s.get(client.client_id, 0.0) <= now for client in clients):
-            return True
-        more = max(points, 1) / max(self._measured_points, 1)
-        return bool(clients) and not 1 / _CHANGED < more < _CHANGED
+    def budget(self) -> int:
+        """How many points there may be, by what is known of those who look."""
+        with self._lock:
+            budgets = [browser.budget() for browser in self._browsers.values()]
+        return min((budget for budget in budgets if budget is not None), default=UNMEASURED)
 
-    def measure(self, clients: Sequence[ClientHandle], points: int) -> None:
-        """Set the budget by how long the slowest browser draws what is there: so many points.
+    def ask(self, clients: Sequence[ClientHandle], points: int) -> None:
+        """Ask all who have not said how long they draw about so many points. Returns at once."""
+        looking = {client.client_id for client in clients}
+        with self._lock:
+            self._browsers = {key: value for key, value in self._browsers.items() if key in looking}
+            for client in clients:
+                browser = self._browsers.setdefault(client.client_id, _Browser(points, is_asked=False))
+                if browser.is_due(points):
+                    browser.is_asked = True
+                    threading.Thread(target=self._ask, args=(client, points), daemon=True).start()
 
-        A page in the background does not draw; it is left out, and asked again later.
-        """
-        times = {client.client_id: seconds_to_draw(client) for client in clients}
-        later = time.monotonic() + _SILENT_S
-        self._measured_points = points
-        self._again_s = {client: later if seconds is None else math.inf for client, seconds in times.items()}
-        if known := [seconds for seconds in times.values() if seconds is not None]:
-            self.budget = budget_for(points, max(known))
+    def wait(self, seconds: float, is_stale: Callable[[], bool]) -> None:
+        """Until all who were asked have answered, so many seconds have gone by, or it is stale."""
+        deadline = time.monotonic() + seconds
+        while self._is_asking() and time.monotonic() < deadline and not is_stale():
+            time.sleep(_POLL_S)
+
+    def _is_asking(self) -> bool:
+        with self._lock:
+            return any(browser.is_asked for browser in self._browsers.values())
+
+    def _ask(self, client: ClientHandle, points: int) -> None:
+        seconds = seconds_to_draw(client)
+        with self._lock:
+            browser = self._browsers.get(client.client_id)
+            if browser is None:  # it has gone meanwhile
+                return
+            browser.is_asked = False
+            if seconds is None:
+                browser.silences += 1
+                browser.again_s = time.monotonic() + (_SILENT_S if browser.silences > 1 else 0.0)
+            else:
+                browser.points, browser.seconds, browser.silences = points, seconds, 0
 
 
 def budget_for(points: int, seconds: float) -> int:

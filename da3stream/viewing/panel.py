@@ -50,6 +50,11 @@ class PanelEvents(Protocol):
     def report(self) -> bytes: ...
 
 
+def _within(slider: GuiSliderHandle[Any]) -> float:
+    """Its value; anything can be typed beside it."""
+    return float(min(max(slider.value, slider.min), slider.max))
+
+
 class Panel:
     """The controls of the page. They are the same for all who look at it.
 
@@ -162,7 +167,7 @@ class Panel:
         self._play = gui.add_button("Play")
         self._play.on_click(self.reported(events.play_or_pause))
         fps = gui.add_slider("Frames a second", min=1, max=60, step=1, initial_value=10)
-        fps.on_update(self.reported(lambda: events.set_fps(float(fps.value))))
+        fps.on_update(self.reported(lambda: events.set_fps(_within(fps))))
         self._fly = gui.add_checkbox("Fly along the path", initial_value=False)
         self._fly.on_update(self.reported(events.begin_or_end_flight))
         from_start = gui.add_button("View from the start")
@@ -194,7 +199,7 @@ class Panel:
             hint="9 bytes each. By itself: as many as the slowest browser that looks draws 7 times a second.",
         )
         size = gui.add_slider("Point size", min=0.2, max=4.0, step=0.1, initial_value=POINT_SIZE)
-        size.on_update(self.reported(lambda: events.set_point_size(float(size.value))))
+        size.on_update(self.reported(lambda: events.set_point_size(_within(size))))
         confidence = self._confidence = gui.add_slider(
             "Leave out, %",
             min=0,
@@ -203,7 +208,7 @@ class Panel:
             initial_value=min(95, round(confidence_percentile / 5) * 5),
             hint="So many percent of each image, the least confident, have no points.",
         )
-        choose = self.reported(lambda: events.choose_points(BUDGETS[budget.value], float(confidence.value)))
+        choose = self.reported(lambda: events.choose_points(BUDGETS[budget.value], _within(confidence)))
         budget.on_update(choose)
         confidence.on_update(choose)
 
@@ -214,7 +219,7 @@ class Panel:
         nth = self._nth = gui.add_slider("Every", min=1, max=50, step=1, initial_value=every)
         change = self.reported(
             lambda: self._events.set_frusta(
-                shown=bool(shown.value), size=float(size.value), every=int(nth.value)
+                shown=bool(shown.value), size=_within(size), every=int(_within(nth))
             )
         )
         for control in (shown, size, nth):

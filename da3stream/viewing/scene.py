@@ -251,10 +251,10 @@ class MapScene:
 
     def show_frusta(self, state: MapState) -> None:
         """Show every so many-th frustum, in its size and colour. RunCorruptError: an image cannot be read."""
-        keyframes = self.keyframes
-        colours = frame_colours(state, self.colouring, keyframes)
         shown = self.shows_frusta and not self.is_flying
         with self._lock, self._server.atomic():
+            keyframes = self.keyframes
+            colours = frame_colours(state, self.colouring, keyframes)
             for place, frame in enumerate(keyframes):
                 node = self._nodes[frame]
                 if shown and place % self.every == 0:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from da3stream.errors import RunIncompleteError
+from da3stream.errors import RunIncompleteError, command_line
 from da3stream.ground import up_of_cameras
 from da3stream.scene import WorldAlignment
 from da3stream.store import FinishedRun, FollowedRun, FrameMaps, read_manifest
@@ -52,7 +52,7 @@ def check_viewable(root: Path, *, follow: bool) -> None:
     if not is_finished(root, manifest) and not follow:
         raise RunIncompleteError(
             f"the run {root} has not finished",
-            hint="Watch it with --follow, or finish it with `da3stream resume`.",
+            hint=f"Watch it with --follow, or finish it with {command_line('resume', root)}",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from da3stream.errors import (
     RunIncompleteError,
     RunRestartedError,
     StoreError,
+    command_line,
 )
 from da3stream.store import FinishedRun, FollowedRun
 from da3stream.store.run import REPORT
@@ -26,6 +26,7 @@ from da3stream.viewing.cloud import CloudBuilder, CloudOptions, typical_depth
 from da3stream.viewing.colours import Colouring
 from da3stream.viewing.describing import describe_run, escaped
 from da3stream.viewing.frames import FrameReader
+from da3stream.viewing.gallery import has_report
 from da3stream.viewing.keyframes import choose_keyframes, growing_keyframes
 from da3stream.viewing.library import check_installed, start_server, stop_server
 from da3stream.viewing.map_state import MapState, first_state_of
@@ -51,6 +52,10 @@ logger = logging.getLogger(__name__)
 FRUSTA_AT_FIRST = 20
 BROWSER_WAIT_S = 5.0
 """How long a browser is waited for before more is worked out than what it shows first."""
+_ANSWER_WAIT_S = 5.0
+"""How long it is waited for what a browser draws; until then it gets no more points."""
+_WORTH_MORE = 1.5
+"""How many times more points a browser must draw quickly for all to be built anew."""
 POLL_S = 1.0
 _TICK_S = 1 / 60
 
@@ -210,14 +215,12 @@ class Viewer:
 
     def report(self) -> bytes:
         """The run's report.html. RunIncompleteError if there is none."""
-        try:
-            return (self._root / REPORT).read_bytes()
-        except OSError as error:
+        if not has_report(self._root):
             raise RunIncompleteError(
                 f"there is no {REPORT} in {self._root}",
-                got=error.strerror,
-                hint=f"Write it with `da3stream report {self._root}` once the run has finished.",
-            ) from None
+                hint=f"Write it with `{command_line('report', self._root)}` once the run has finished.",
+            )
+        return (self._root / REPORT).read_bytes()
 
     # Points ---------------------------------------------------------------------------------------
 
@@ -335,7 +338,7 @@ class Viewer:
         """Which points are asked for at this moment."""
         with self._lock:
             return CloudOptions(
-                budget=self._budget or self._pace.budget, confidence_percentile=self._confidence_percentile
+                budget=self._budget or self._pace.budget(), confidence_percentile=self._confidence_percentile
             )
 
     def _budget_after(self, points: int) -> int:
@@ -343,9 +346,9 @@ class Viewer:
         if self._budget is not None:
             return self._budget
         self._wait_for_browser()
-        if self._pace.is_outdated(self.clients, points):
-            self._pace.measure(self.clients, points)
-        return self._pace.budget
+        self._pace.ask(self.clients, points)
+        self._pace.wait(_ANSWER_WAIT_S, self._is_stale)
+        return self._pace.budget()
 
     def _wait_for_browser(self) -> None:
         """Once: leave the cores to the browser until it is there."""
@@ -356,14 +359,15 @@ class Viewer:
         self._awaits_browser = False
 
     def _keep_pace(self) -> None:
-        """Ask for other points if a browser that came since draws more or fewer than there are."""
+        """Ask for other points if the browsers that look by now draw far more or fewer than there are."""
         assert self._scene is not None
         assert self._builder is not None
-        points = self._scene.points
-        if self._budget is not None or not self._pace.is_outdated(self.clients, points):
+        if self._budget is not None:
             return
-        self._pace.measure(self.clients, points)
-        if points > self._pace.budget or not self._builder.is_enough(self._pace.budget):
+        points = self._scene.points
+        self._pace.ask(self.clients, points)
+        budget = self._pace.budget()
+        if points > budget or not self._builder.is_enough(round(budget / _WORTH_MORE)):
             self._ask_for_points()
 
     def _extend_points(self, state: MapState) -> None:
@@ -407,13 +411,15 @@ class Viewer:
         """What is there, and whether more comes."""
         shown = None if self._optimised is None else self._scene
         has = "" if shown is None else f"{shown.points:,} points of {len(shown.keyframes)} keyframes"
+        if self._builder is not None and self._builder.is_finest:
+            has += ", all there are"
         if self._growing is None:
             status = has or "Reading ..."
         elif is_being_written(self._root):
             status = f"{has} · the run goes on" if has else "Waiting for the first chunk ..."
         else:
-            resume = f"da3stream resume {shlex.quote(str(self._root))}"
-            status = f"{has or 'No chunk yet'} · the run was interrupted: `{resume}`"
+            resume = escaped(command_line("resume", self._root))
+            status = f"{has or 'No chunk yet'} · the run was interrupted, go on with: {resume}"
         self._panel.show_status(status)
 
     # The map --------------------------------------------------------------------------------------
@@ -539,7 +545,7 @@ def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Vi
     """
     check_installed()
     check_viewable(root, follow=follow)
-    server = start_server(host, port)
+    server = start_server(host, port, label=root.resolve().name)
     try:
         viewer = Viewer(server, root, follow=follow)
     except BaseException:  # the port would stay taken

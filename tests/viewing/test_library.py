@@ -11,8 +11,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from da3stream.errors import ConfigError
-from da3stream.viewing.library import free_port, start_server, stop_server
+from da3stream.errors import ConfigError, MissingDependencyError
+from da3stream.viewing import library
+from da3stream.viewing.library import free_port, seconds_to_draw, start_server, stop_server
 
 pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
 
@@ -80,10 +81,12 @@ def test_servers_that_start_at_the_same_time_give_standard_output_back(
 ) -> None:
     import websockets.asyncio.server as websockets_server
 
-    serve, output, lasts = websockets_server.serve, sys.stdout, iter([0.3, 0.6])
+    serve, output, lasts = MagicMock(), sys.stdout, iter([0.3, 0.6])
+    monkeypatch.setattr(websockets_server, "serve", serve)
 
     def slow(**options: Any) -> MagicMock:
         time.sleep(next(lasts))
+        websockets_server.serve(MagicMock(), "127.0.0.1", 0)
         return MagicMock()
 
     monkeypatch.setattr("viser.ViserServer", slow)
@@ -95,6 +98,54 @@ def test_servers_that_start_at_the_same_time_give_standard_output_back(
         thread.join()
     assert sys.stdout is output
     assert websockets_server.serve is serve
+
+
+def test_a_viser_that_cannot_be_guarded_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    unguarded = MagicMock()
+    monkeypatch.setattr("viser.ViserServer", lambda **options: unguarded)
+    with pytest.raises(MissingDependencyError, match="any web page"):
+        start_server("127.0.0.1", 0)
+    unguarded.stop.assert_called_once_with()
+
+
+class SlowClient:
+    """Its pictures and its way take so many seconds on a clock that it moves; -1: it never answers."""
+
+    def __init__(self, drawing_s: list[float], way_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._drawing_s, self._way_s, self._now_s = iter(drawing_s), way_s, 0.0
+        self.local_storage = self
+        monkeypatch.setattr(library, "time", self)
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def get_render(self, height: int, width: int, timeout: float) -> None:
+        seconds = next(self._drawing_s)
+        if seconds < 0:
+            raise TimeoutError
+        self._now_s += seconds + self._way_s
+
+    def get_item(self, key: str, timeout: float) -> None:
+        self._now_s += self._way_s
+        raise RuntimeError("the browser keeps nothing")
+
+
+@pytest.mark.parametrize(
+    ("drawing_s", "way_s", "expected"),
+    [
+        ([0.02], 0.0, 0.02),
+        ([0.9, 0.3], 0.0, 0.3),
+        ([0.0, 0.0], 0.3, 0.0),
+        ([0.2, 0.1], 0.3, 0.1),
+        ([-1], 0.0, None),
+        ([0.2, -1], 0.0, None),
+    ],
+)
+def test_drawing_is_timed_without_the_way_and_without_the_first_picture_if_that_is_slow(
+    drawing_s: list[float], way_s: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = SlowClient(drawing_s, way_s, monkeypatch)
+    assert seconds_to_draw(client) == (None if expected is None else pytest.approx(expected))
 
 
 def test_a_port_that_no_machine_has_is_refused_in_words() -> None:

@@ -138,7 +138,7 @@ def test_the_points_become_as_many_as_the_browser_draws(
     """Its answer is made longer than any real one: points become fewer, though the run has far more."""
     assert viewer._budget is None
     open_page(page, viewer)
-    wait_for(lambda: bool(viewer._pace._again_s))  # it has answered
+    wait_for(lambda: any(browser.seconds for browser in viewer._pace._browsers.values()))  # it has answered
     assert viewer.scene is not None
     points = viewer.scene.points
     assert points > 1000

@@ -14,6 +14,7 @@ from da3stream.store import FollowedRun, open_existing
 from da3stream.store.journal import JOURNAL
 from da3stream.synthetic.capture import SimulatedEstimator, SimulatedSource, SimulatedWorld
 from da3stream.synthetic.paths import street_laps
+from da3stream.viewing.describing import escaped
 from da3stream.viewing.viewer import Viewer, open_viewer
 from tests.viewing.conftest import OPTIONS
 from tests.viewing.test_following import Writer
@@ -74,7 +75,7 @@ def test_a_run_that_nobody_writes_any_more_says_how_it_goes_on(writer: Writer, f
 
     wait_for(lambda: says("Waiting for the first chunk"))
     writer.stop()
-    wait_for(lambda: says("No chunk yet") and says(f"`da3stream resume {writer.folder}`"))
+    wait_for(lambda: says("No chunk yet") and says(escaped(f"da3stream resume {writer.folder}")))
     writer.begin_again()
     writer.write(10)
     wait_for(lambda: says("points of") and says("the run goes on"))

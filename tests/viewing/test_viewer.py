@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from da3stream.errors import ProcessLostError, RunCorruptError
+from da3stream.errors import ProcessLostError, RunCorruptError, RunIncompleteError
+from da3stream.viewing import pace as pace_module
 from da3stream.viewing import viewer as viewer_module
 from da3stream.viewing.library import free_port
+from da3stream.viewing.scene import MapScene
 from da3stream.viewing.viewer import Viewer, open_viewer
 
 pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
@@ -66,6 +71,99 @@ def test_a_child_that_is_lost_takes_only_the_view_before(
     wait_for(lambda: viewer.scene is not None and 0 < viewer.scene.points < 0.5 * points)
     assert not viewer.is_stopped
     assert viewer._panel._before.disabled
+
+
+@pytest.fixture
+def looked_at(
+    viewed: Path, opened: Callable[[Path], Viewer], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[int, float]], Viewer]:
+    """Opens a viewer that clients look at, each with its seconds for a point; they may change."""
+
+    viewers: list[Viewer] = []
+    is_open = threading.Event()
+
+    def look(laws: dict[int, float]) -> Viewer:
+        def draw(client: MagicMock) -> float:
+            assert is_open.wait(20)
+            return 0.05 + laws.get(client.client_id, 0.0) * points_of(viewers[0])
+
+        monkeypatch.setattr(pace_module, "FEWEST", 1)
+        monkeypatch.setattr(pace_module, "seconds_to_draw", draw)
+        clients = {key: MagicMock(client_id=key) for key in range(1, 4)}
+        monkeypatch.setattr(Viewer, "clients", property(lambda self: [clients[key] for key in list(laws)]))
+        viewers.append(opened(viewed))
+        is_open.set()
+        return viewers[0]
+
+    return look
+
+
+def points_of(viewer: Viewer) -> int:
+    return 0 if viewer.scene is None else viewer.scene.points
+
+
+def is_quiet(viewer: Viewer) -> bool:
+    """Whether all work at points is done, the view before the optimisation included."""
+    is_replayed = viewer.state is not None and viewer.state.before is not None
+    return is_replayed and not viewer._is_due
+
+
+def test_points_follow_who_looks(looked_at: Callable[[dict[int, float]], Viewer]) -> None:
+    """0.3 s are for points: so many of 3e-4 s are 1000."""
+    laws = {1: 3e-4}
+    viewer = looked_at(laws)
+    wait_for(lambda: is_quiet(viewer) and 300 < points_of(viewer) < 1000 / 0.6)
+    laws[2] = 1.5e-3
+    wait_for(lambda: 50 < points_of(viewer) < 200 / 0.6)
+    del laws[2]
+    wait_for(lambda: 300 < points_of(viewer) < 1000 / 0.6)
+    laws[1] = laws[3] = 1e-9
+    del laws[1]
+    wait_for(lambda: points_of(viewer) > 20_000)
+    wait_for(lambda: "all there are" in viewer._panel._status.content)
+
+
+def test_a_number_that_was_chosen_is_kept_whoever_looks(
+    looked_at: Callable[[dict[int, float]], Viewer],
+) -> None:
+    viewer = looked_at({1: 3e-4})
+    wait_for(lambda: is_quiet(viewer) and 300 < points_of(viewer) < 1000 / 0.6)
+    viewer.choose_points(5000, 0)
+    wait_for(lambda: 2000 < points_of(viewer) <= 5000)
+    viewer.choose_points(None, 0)
+    wait_for(lambda: 300 < points_of(viewer) < 1000 / 0.6)
+
+
+def test_what_is_there_is_not_built_again(
+    viewed: Path, opened: Callable[[Path], Viewer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = opened(viewed)
+    wait_for(lambda: is_quiet(viewer) and "all there are" in viewer._panel._status.content)
+    points = points_of(viewer)
+    shown: list[int] = []
+    real = MapScene.set_points
+    monkeypatch.setattr(
+        MapScene,
+        "set_points",
+        lambda self, frame, *rest: (shown.append(frame), real(self, frame, *rest)),
+    )
+    viewer.choose_points(4_000_000, viewer._confidence_percentile)
+    wait_for(lambda: is_quiet(viewer))
+    viewer.choose_points(round(0.6 * points), viewer._confidence_percentile)
+    wait_for(lambda: is_quiet(viewer) and points_of(viewer) <= 0.6 * points)
+    assert len(shown) <= 2 * 70  # coarser at once: at most two passes, and none for the larger budget
+
+
+def test_a_link_in_place_of_the_report_leads_nowhere(
+    viewed: Path, tmp_path: Path, opened: Callable[[Path], Viewer]
+) -> None:
+    shutil.copytree(viewed, tmp_path / "run")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "run" / "report.html").unlink()
+    (tmp_path / "run" / "report.html").symlink_to(tmp_path / "secret")
+    viewer = opened(tmp_path / "run")
+    with pytest.raises(RunIncompleteError, match="there is no report"):
+        viewer.report()
 
 
 def test_closing_waits_for_no_child_and_complains_of_none(
