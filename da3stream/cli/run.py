@@ -112,8 +112,7 @@ def run_and_report(
                 listeners = _listeners(publish, rerun, output, progress)
                 result = _tell(listeners, opened, output, config, resume, overwrite, progress)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted. What is done is kept; go on with: {go_on}", err=True)
-        raise
+        raise KeyboardInterrupt(f"Interrupted. What is done is kept; go on with: {go_on}") from None
     except MemoryError:
         raise ProcessLostError(
             "memory ran out", hint=f"What is stored is kept; go on with: {go_on}"
