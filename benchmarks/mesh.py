@@ -90,6 +90,7 @@ def measured(frames: int) -> dict[str, Any]:
             positions_in_world=poses[:, :3, 3],
             is_metric=True,
             timestamps_are_synthetic=False,
+            numbered_in=None,
             originals=None,
         )
         writer = MeshWriter(context)

@@ -19,6 +19,7 @@ from da3stream.scene.submap import NEGLIGIBLE_CONFIDENCE
 from da3stream.source.base import FrameSource, HasOriginals
 from da3stream.source.undistortion import lens_of
 from da3stream.store import Run
+from da3stream.store.numbered_names import numbered_in
 from da3stream.writers import Writer, WriterContext, create_writers, export_names
 from da3stream.writers.flying_pixels import without_flying_pixels
 from da3stream.writers.outliers import OutlierFilter
@@ -134,6 +135,7 @@ def write_outputs(
         positions_in_world=trajectory.world_from_cam[:, :3, 3],
         is_metric=placed.is_metric,
         timestamps_are_synthetic=run.manifest["timestamps_are_synthetic"],
+        numbered_in=numbered_in(run.manifest["source"], [record.frames for record in run.fine_chunks]),
         originals=source if isinstance(source, HasOriginals) else None,
         positions_before=placed.chain_centres(),
         loops=tuple(run.loops.values()),

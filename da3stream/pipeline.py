@@ -329,9 +329,9 @@ def _opened(
 
 
 def _tell_changed_outputs(run: Run, progress: ProgressCallback) -> None:
+    way_on = "" if run.manifest["config"].get("keep") == "none" else "; `da3stream export` writes it again"
     for path in run.changed_outputs:
-        line = f"{path} is not as it was written; `da3stream export` writes it again"
-        progress(Progress(stage="start", message=line))
+        progress(Progress(stage="start", message=f"{path} is not as it was written{way_on}"))
 
 
 def _name_of(source: str | Path | FrameSource, opened: FrameSource) -> str | None:

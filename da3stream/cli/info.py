@@ -61,7 +61,7 @@ def _show_run(run_directory: Path, as_json: bool) -> None:
         return
     for file, meaning in outputs_in(run_directory):
         click.echo(f"  {file}  {meaning}")
-    for title, command_text in next_commands(run_directory):
+    for title, command_text in next_commands(run_directory, manifest):
         click.echo(f"{title:16} {command_text}")
 
 

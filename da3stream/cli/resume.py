@@ -46,7 +46,7 @@ def command(
     Of a run that has finished it says so; the input is not needed for that.
     """
     from da3stream.cli.run import run_and_report
-    from da3stream.cli.summary import print_finished
+    from da3stream.cli.summary import nothing_left_for, print_finished
     from da3stream.config import load_config
     from da3stream.errors import StoreError
     from da3stream.pipeline import finished_result
@@ -55,11 +55,13 @@ def command(
     manifest = read_manifest(run_directory)
     means = {name: value for name, value in (("disk", disk), ("executor", executor)) if value is not None}
     config = load_config(None, manifest["config"] | means)
-    if publish is None and rerun is None:
-        result = finished_result(run_directory, config, progress=_tell)
-        if result is not None:
-            print_finished(result, as_json=as_json)
-            return
+    result = finished_result(run_directory, config, progress=_tell)
+    if result is not None:
+        wanted = {"--view": view, "--publish": publish is not None, "--rerun": rerun is not None}
+        for line in nothing_left_for([flag for flag, is_given in wanted.items() if is_given], result.output):
+            click.echo(line, err=True)
+        print_finished(result, as_json=as_json)
+        return
     if manifest["input"] is None:
         raise StoreError(
             f"{run_directory} was made from a source object",

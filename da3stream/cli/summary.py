@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,17 @@ def outputs_in(run_directory: Path) -> list[tuple[Path, str]]:
     return [(file, meaning) for file, meaning in files if file.exists()]
 
 
-def next_commands(run_directory: Path) -> list[tuple[str, str]]:
-    """What to do with a finished run: title and command."""
+def next_commands(run_directory: Path, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What can be done with a finished run: title and command. `--keep none` leaves the poses alone."""
+    against_truth = ("against a truth", command_line("eval", run_directory, "--gt") + " FILE")
+    if manifest["config"].get("keep") == "none":
+        return [against_truth]
     return [
         ("look at it", command_line("view", run_directory)),
         ("its report again", command_line("report", run_directory)),
         ("other formats", command_line("export", run_directory, "--to", "glb,nerfstudio")),
         ("set upright", command_line("align", run_directory, "--up", "plane")),
-        ("against a truth", command_line("eval", run_directory, "--gt") + " FILE"),
+        against_truth,
     ]
 
 
@@ -82,8 +85,22 @@ def print_finished(result: Result, *, as_json: bool) -> None:
         print_summary(result, as_json=True)
         return
     click.echo(f"finished already: {len(result.trajectory)} frames in {result.output}")
-    for title, command in next_commands(result.output):
+    for title, command in next_commands(result.output, read_manifest(result.output)):
         click.echo(f"{title:16} {command}")
+
+
+def nothing_left_for(flags: Iterable[str], run_directory: Path) -> Iterator[str]:
+    """Why options that tell what comes of a run do nothing for a finished one, and what does; a line each."""
+    instead = {
+        "--view": ("watch", command_line("view", run_directory)),
+        "--publish": ("publish", command_line("export", run_directory, "--to", "rerun")),
+        "--rerun": ("log", command_line("export", run_directory, "--to", "rerun")),
+    }
+    keeps_depth = read_manifest(run_directory)["config"].get("keep") != "none"
+    for flag in flags:
+        verb, command = instead[flag]
+        way_on = f"what came out: {command}" if keeps_depth else "and it was made with --keep none"
+        yield f"{flag}: the run has finished, nothing is left to {verb}; {way_on}"
 
 
 def _counted(count: int, thing: str) -> str:

@@ -49,13 +49,20 @@ def _path(value: str | None) -> str | None:
     return None if value is None else os.path.abspath(os.path.expanduser(value))
 
 
+def _number(value: Any) -> float:
+    """A number, or what a user calls one: Python's `1_0` is none. ValueError and TypeError as `float`."""
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
 def _intrinsics(value: object) -> object:
     """Numbers, from text or a list; other text is a file, made absolute as weights are."""
     parts = value.split(",") if isinstance(value, str) else value
     if value is None or not isinstance(parts, list | tuple):
         return value
     try:
-        numbers = tuple(float(part) for part in parts)
+        numbers = tuple(map(_number, parts))
     except (TypeError, ValueError):
         if isinstance(value, str) and value.strip():
             return _path(value)
@@ -80,7 +87,7 @@ def _distortion(value: object) -> object:
     model, _, text = str(value).rpartition(":")
     fewest, most = _COEFFICIENTS.get(model or "radtan", (1, 0))
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [_number(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if not fewest <= len(numbers) <= most or not all(map(math.isfinite, numbers)):
@@ -104,7 +111,7 @@ def _voxel_size(value: object) -> object:
     if value is None or value == "auto":
         return value
     try:
-        side = float(value) if isinstance(value, str | int | float) else math.nan
+        side = _number(value) if isinstance(value, str | int | float) else math.nan
     except ValueError:
         side = math.nan
     if not 0 < side < math.inf:
@@ -119,17 +126,17 @@ def _device(value: str) -> str:
 
 
 _BYTES_IN = {"T": 2**40, "G": 2**30, "M": 2**20}
-_FEWEST_BYTES, _MOST_BYTES = 2**17, 10**6 * 2**30
-"""What six digits of a GB can tell."""
+_FEWEST_BYTES, _MOST_BYTES = 2**17, (10**6 - 1) * 2**30
+"""What six digits of a GB can tell without an exponent."""
 
 
 def memory_bytes(text: str) -> int:
     """Bytes of `12GB`, `12 GiB`, `12` (all 12 * 2^30), `800MB` or `2TB`. ValueError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([TGM])i?B?)?", text.strip(), re.IGNORECASE)
-    count = 0 if match is None else int(float(match[1]) * _BYTES_IN[(match[2] or "G").upper()])
-    if not _FEWEST_BYTES <= count < _MOST_BYTES:
+    count = 0.0 if match is None else float(match[1]) * _BYTES_IN[(match[2] or "G").upper()]
+    if not _FEWEST_BYTES <= count <= _MOST_BYTES:
         raise ValueError("Input should be an amount of memory such as 10GB (a bare number counts GB)")
-    return count
+    return int(count)
 
 
 def _memory(value: object) -> object:
@@ -150,12 +157,12 @@ def _seconds(value: object) -> object:
     text = value.strip() if isinstance(value, str) else ""
     match = re.fullmatch(r"(?:(\d+):)?(\d+):(\d\d?(?:\.\d+)?)", text)
     if match is not None:
-        hours, minutes, seconds = int(match[1] or 0), int(match[2]), float(match[3])
+        hours, minutes, seconds = float(match[1] or 0), float(match[2]), float(match[3])
         if seconds < 60 and (match[1] is None or minutes < 60):
             return 3600 * hours + 60 * minutes + seconds
     else:
         with contextlib.suppress(ValueError):
-            return float(text)
+            return _number(text)
     raise PydanticCustomError("seconds", "Input should be seconds or [h:]mm:ss[.f], 1:30 for example")
 
 

@@ -12,7 +12,7 @@ from da3stream.errors import FormatError
 from da3stream.evaluation.pose_sequence import PoseSequence
 from da3stream.evaluation.text_formats import check_rotations, read_kitti_4x4, read_tum
 from da3stream.store import FinishedRun
-from da3stream.store.records import FrameTable
+from da3stream.store.numbered_names import numbered_in
 
 _CAMERAS, _MANIFEST, _TUM, _POSES = "cameras.json", "run.json", "trajectory_tum.txt", "camera_poses.txt"
 
@@ -47,16 +47,13 @@ def _read_cameras(path: Path) -> PoseSequence:
     try:
         cameras = json.loads(path.read_text(encoding="utf-8"))
         frames = cameras["frames"]
-        is_timed = cameras.get("timestamps") != "synthetic"
-        names = tuple(str(frame["name"]) for frame in frames)
-        numbers = tuple(f"{frame['source_index']:06d}.jpg" for frame in frames)
         poses = PoseSequence(
             world_from_cam=_column(frames, "world_from_cam", np.float64).reshape(len(frames), 4, 4),
             timestamp_s=_column(frames, "timestamp_s", np.float64),
-            names=names,
+            names=tuple(str(frame["name"]) for frame in frames),
             source_index=_column(frames, "source_index", np.int64),
-            timestamps_are_synthetic=not is_timed,
-            numbered_in=str(path) if is_timed and names == numbers else None,
+            timestamps_are_synthetic=cameras.get("timestamps") == "synthetic",
+            numbered_in=_text_or_none(cameras.get("numbered_in")),  # older files do not say it
             origin=str(path.parent),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -77,20 +74,15 @@ def _read_records(folder: Path) -> PoseSequence:
         names=tuple(name for table in tables for name in table.names),
         source_index=np.concatenate([table.source_index for table in tables]),
         timestamps_are_synthetic=made_up,
-        numbered_in=_numbered_in(run, tables),
+        numbered_in=numbered_in(str(run.manifest["source"]), tables),
         origin=str(folder),
     )
 
 
-def _numbered_in(run: FinishedRun, tables: list[FrameTable]) -> str | None:
-    """What the names of a run are numbers of; None if they are names of files."""
-    identity = str(run.manifest["source"])
-    kind, *parts = identity.split(":")
-    if kind == "images" or any(table.given_names is not None for table in tables):
-        return None
-    if kind == "live":  # every capture has frames of its own
-        return str(run.root)
-    return f"video:{parts[0]}" if kind == "video" else identity
+def _text_or_none(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is no text")
 
 
 def _column(frames: list[dict[str, Any]], key: str, dtype: type) -> Any:

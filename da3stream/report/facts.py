@@ -74,6 +74,16 @@ class Facts:
         return str(PurePath(*parts))
 
     @cached_property
+    def name(self) -> str:
+        """The run directory without the folders that it lies in: it may be moved, and the page with it."""
+        return self.run.root.resolve().name
+
+    @cached_property
+    def keeps_depth(self) -> bool:
+        """Whether it can be exported and aligned once it has finished: not with `--keep none`."""
+        return bool(self.manifest["config"].get("keep") != "none")
+
+    @cached_property
     def chunk_sizes(self) -> str:
         """How many frames the chunks have."""
         sizes = list(dict.fromkeys((plan.sizes.size, plan.sizes.overlap) for plan in self.run.plans))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from da3stream.errors import command_line
 from da3stream.placed_map_summary import UNSURE_SCALE
 from da3stream.report.facts import Facts
 from da3stream.report.map import drift_closed
@@ -50,8 +51,9 @@ def verdicts(facts: Facts, strip: list[StripFrame]) -> list[Verdict]:
 
 def _state(facts: Facts) -> Iterator[Verdict]:
     if not facts.is_finished:
+        again = command_line("resume", facts.name)
         text = f"The run has not finished: this page shows its first {count(facts.frames, 'frame')}. "
-        yield Verdict(mark="look", text=text + "Go on with: `da3stream resume RUN`", section="reproduce")
+        yield Verdict(mark="look", text=f"{text}Go on with: `{again}`", section="reproduce")
 
 
 def _seams(facts: Facts) -> Iterator[Verdict]:
@@ -145,9 +147,9 @@ def _scale(facts: Facts) -> Iterator[Verdict]:
         text = f"Lengths are in metres ({source or 'as the model estimates them'})."
         yield Verdict(mark="good", text=text, section="summary")
     else:
-        text = (
-            "Lengths are in an arbitrary unit. In metres: `da3stream align RUN --known-distance A B METRES`"
-        )
+        text = "Lengths are in an arbitrary unit."
+        if facts.keeps_depth:
+            text += f" In metres: `{command_line('align', facts.name, '--known-distance')} A B METRES`"
         yield Verdict(mark="open", text=text, section="summary")
 
 
@@ -173,5 +175,6 @@ def _warnings(facts: Facts) -> Iterator[Verdict]:
 
 def _truth(facts: Facts) -> Iterator[Verdict]:
     if facts.is_finished:
-        text = "The error against a ground truth was not measured. With one: `da3stream eval RUN --gt FILE`"
+        measure = command_line("eval", facts.name, "--gt")
+        text = f"The error against a ground truth was not measured. With one: `{measure} FILE`"
         yield Verdict(mark="open", text=text, section="reproduce")

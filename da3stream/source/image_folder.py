@@ -277,13 +277,14 @@ def _image_paths(path: Path, names: Collection[str]) -> list[Path]:
 
 
 def _folder_with_images(path: Path) -> str | None:
-    """Where the images are of a data set that has none at its top; None if they are not one deeper either."""
-    for folder in sorted(entry for entry in path.iterdir() if os.access(entry, os.R_OK | os.X_OK)):
-        if folder.is_dir() and _is_run(folder):
-            return f"There is a run in it: {command_line('info', folder)}"
-        if folder.is_dir() and any(is_image_file(file) for file in folder.iterdir()):
+    """Where the images are of a data set without any at its top, or else a run; None if neither is in it."""
+    entries = sorted(entry for entry in path.iterdir() if os.access(entry, os.R_OK | os.X_OK))
+    folders = [entry for entry in entries if entry.is_dir()]
+    runs = [folder for folder in folders if _is_run(folder)]
+    for folder in folders:
+        if folder not in runs and any(is_image_file(file) for file in folder.iterdir()):
             return f"There are images in {folder}: give that."
-    return None
+    return f"There is a run in it: {command_line('info', runs[0])}" if runs else None
 
 
 def _is_run(folder: Path) -> bool:

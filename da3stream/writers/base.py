@@ -70,6 +70,8 @@ class WriterContext:
     """World unit is metres."""
     timestamps_are_synthetic: bool
     """Timestamps are made up from the frame index."""
+    numbered_in: str | None
+    """What the names of the frames are made-up numbers of: a video, say. None: they are names of files."""
     originals: HasOriginals | None
     """Reads the user's images a second time; None: not possible."""
     positions_before: NDArray[np.float64] | None = None

@@ -18,7 +18,9 @@ class CamerasWriter(Writer):
     A frame's `width`, `height` and `intrinsics` are those of the user's image, `processing` holds those of
     the image that the run worked on: the same camera at two resolutions. `world_from_cam` is camera to world,
     row by row. `distortion` is null, or says what was taken out of the input's images: the frames' intrinsics
-    are those of the undistorted images then.
+    are those of the undistorted images then. `numbered_in` is null if the frames' names are those of files;
+    else they are only numbers of frames, and it says of which video: names agree between two files only if
+    this does. Files of older versions do not have it.
     """
 
     def __init__(self, context: WriterContext) -> None:
@@ -48,6 +50,7 @@ def _head(context: WriterContext) -> dict[str, Any]:
         "format": "da3stream cameras",
         "version": 1,
         "timestamps": "synthetic" if context.timestamps_are_synthetic else "container",
+        "numbered_in": context.numbered_in,
         "is_metric": bool(context.is_metric),
         "pixel_convention": "the centre of the top-left pixel is (0.5, 0.5)",
         "camera_frame": "OpenCV (x right, y down, z forward)",

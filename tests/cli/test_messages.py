@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Result:
     )
 
 
+@pytest.fixture(scope="module")
+def kept_nothing(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run with --keep none."""
+    world = SimulatedWorld(street_laps(40, lap_frames=40), seed=7, size=(14, 42), hfov_deg=82)
+    config = {"chunk_size": 16, "coarse": 0, "export": "poses", "place": "none", "keep": "none"}
+    return da3stream.reconstruct(
+        SimulatedSource(world),
+        tmp_path_factory.mktemp("small") / "small run",
+        config=load_config(None, config),
+        estimator=SimulatedEstimator(world, seed=3),
+    )
+
+
 def with_manifest(finished: Result, folder: Path, **changes: Any) -> Path:
     """A copy of the run whose run.json says something else."""
     copy = folder / "my run"
@@ -81,6 +95,11 @@ def with_manifest(finished: Result, folder: Path, **changes: Any) -> Path:
         (("--start", "2:00", "--end", "1:30"), "--end (90.0) must be greater than --start (120.0)"),
         (("--start", "-1"), "--start: Input should be greater than or equal to 0, got -1.0"),
         (("--start", "1:70"), "--start: Input should be seconds or [h:]mm:ss[.f]"),
+        (("--start", "1_0"), "--start: Input should be seconds or [h:]mm:ss[.f]"),
+        (("--start", f"{'9' * 400}:00:00"), "--start: Input should be a finite number"),
+        (("--disk", "9" * 400), "--disk: Input should be an amount of memory such as 10GB"),
+        (("--disk", "1_0"), "--disk: Input should be an amount of memory such as 10GB"),
+        (("--voxel-size", "1_0"), "--voxel-size: Input should be a number greater than 0"),
         (("--end", "soon"), "--end: Input should be seconds or [h:]mm:ss[.f]"),
         (("--disk", "ten"), "--disk: Input should be an amount of memory such as 10GB"),
         (("--vram", "-3"), "--vram: Input should be an amount of memory such as 10GB"),
@@ -132,6 +151,8 @@ def test_options_of_other_commands_are_named_as_flags(
     said = refused(capsys, "run", video, "-o", run, "--model", "classical", "--resume", "--max-points", "7")
     assert "--max-points (was 10000000, now 7)" in said
     status, _, errors = ended(capsys, "plan", "--vram", "ten")
+    assert (status, "--vram" in errors, "such as 10GB" in errors) == (2, True, True)
+    status, _, errors = ended(capsys, "plan", "--vram", "9" * 400)
     assert (status, "--vram" in errors, "such as 10GB" in errors) == (2, True, True)
 
 
@@ -230,6 +251,73 @@ def test_resuming_a_finished_run_needs_no_input(
     assert read_manifest(run)["config"]["disk"] == "7GB"
     (run / "trajectory.safetensors").unlink()
     assert "gone.mp4" in refused(capsys, "resume", run)
+
+
+@pytest.mark.parametrize("command", ["info", "resume"])
+def test_what_is_recommended_for_a_run_that_keeps_nothing_works(
+    command: str, kept_nothing: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = kept_nothing.output
+    status, shown, _ = ended(capsys, command, run)
+    assert status == 0
+    lines = re.findall("da3stream .*", shown)
+    assert lines == [f"da3stream eval '{run}' --gt FILE"]
+    for line in lines:
+        words = [str(run) if word == "FILE" else word for word in shlex.split(line)]
+        status, shown, _ = ended(capsys, *words[1:])
+        assert (status, "associated frames" in shown) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "verb", "instead"),
+    [
+        (("--view",), "watch", "da3stream view {}"),
+        (("--publish", "tcp://127.0.0.1:9"), "publish", "da3stream export {} --to rerun"),
+        (("--rerun", "live.rrd"), "log", "da3stream export {} --to rerun"),
+    ],
+)
+def test_of_a_finished_run_nothing_is_left_to_be_told_as_it_comes(
+    option: tuple[str, ...],
+    verb: str,
+    instead: str,
+    finished: Result,
+    kept_nothing: Result,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = with_manifest(finished, tmp_path, input=str(tmp_path / "gone.mp4"))
+    status, shown, errors = ended(capsys, "resume", run, *option)
+    assert (status, "finished already: 40 frames" in shown) == (0, True)
+    way_on = instead.format(f"'{run}'")
+    why = f"{option[0]}: the run has finished, nothing is left to {verb}"
+    assert errors == f"{why}; what came out: {way_on}\n"
+    status, shown, errors = ended(capsys, "resume", kept_nothing.output, *option)
+    assert (status, errors) == (0, f"{why}; and it was made with --keep none\n")
+
+
+def test_resuming_a_finished_run_names_outputs_that_have_changed(
+    finished: Result, kept_nothing: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = with_manifest(finished, tmp_path)
+    (run / "trajectory_tum.txt").write_text("edited")
+    (run / "cameras.json").unlink()
+    again = "is not as it was written; `da3stream export` writes it again"
+    errors = ended(capsys, "resume", run)[2].splitlines()
+    assert errors == [f"cameras.json {again}", f"trajectory_tum.txt {again}"]
+    small = tmp_path / "small run"
+    shutil.copytree(kept_nothing.output, small)
+    (small / "camera_poses.txt").unlink()
+    assert ended(capsys, "resume", small)[2] == "camera_poses.txt is not as it was written\n"
+
+
+def test_resuming_a_finished_run_removes_recorded_images_that_a_kill_has_left(
+    finished: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = with_manifest(finished, tmp_path)
+    (run / "recorded").mkdir()
+    (run / "recorded" / "000000.zip").write_bytes(b"images")
+    assert ended(capsys, "resume", run)[0] == 0
+    assert not (run / "recorded").exists()
 
 
 def test_a_finished_run_of_a_source_object_needs_no_object(

@@ -65,11 +65,11 @@ def test_a_port_in_use_is_said_before_anything_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_published_and_published_again_on_resuming(video: Path, tmp_path: Path) -> None:
+def test_a_run_is_published_and_published_again_on_running_it_again(video: Path, tmp_path: Path) -> None:
     run, address = tmp_path / "run", free_address()
     for command in (
         ["run", str(video), "-o", str(run), *OPTIONS, "--publish", address],
-        ["resume", str(run), "--json", "--publish", address],
+        ["run", str(video), "-o", str(run), *OPTIONS, "--resume", "--publish", address],
     ):
         subscriber = Subscriber(address)
         ended = da3stream(*command)

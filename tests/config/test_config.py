@@ -247,7 +247,9 @@ def test_times_in_files_mean_the_same(write: Any) -> None:
     assert (config.start, config.end) == (90.0, 125.5)
 
 
-@pytest.mark.parametrize("wrong", ["1:60", "1:70:00", "-1:30", "1:30:", ":30", "1:2:3:4", "1m30s", "", True])
+@pytest.mark.parametrize(
+    "wrong", ["1:60", "1:70:00", "-1:30", "1:30:", ":30", "1:2:3:4", "1m30s", "1_0", "1_0:00", "", True]
+)
 def test_times_that_are_none(wrong: object) -> None:
     with pytest.raises(ConfigError, match=r"end: Input should be seconds or \[h:\]mm:ss\[\.f\]"):
         load_config(None, {"end": wrong})
@@ -263,6 +265,7 @@ def test_times_that_are_none(wrong: object) -> None:
         ("800MB", "0.78125GB"),
         ("2TB", "2048GB"),
         (0.5, "0.5GB"),
+        ("999999", "999999GB"),
     ],
 )
 def test_sizes_have_one_way_of_writing(name: str, given: object, meant: str) -> None:
@@ -271,10 +274,18 @@ def test_sizes_have_one_way_of_writing(name: str, given: object, meant: str) -> 
     assert load_config(None, config.model_dump(mode="json")) == config
 
 
-@pytest.mark.parametrize("wrong", ["0", "10B", "1KB", "0.001MB", "ten", "-1", "nan", "2000000", True])
+@pytest.mark.parametrize(
+    "wrong", ["0", "10B", "1KB", "0.001MB", "ten", "-1", "nan", "2000000", "999999.9", "1_0", "9" * 400, True]
+)
 def test_sizes_that_are_none(wrong: object) -> None:
     with pytest.raises(ConfigError, match="disk: Input should be an amount of memory such as 10GB"):
         load_config(None, {"disk": wrong})
+
+
+def test_a_time_beyond_all_numbers_is_none() -> None:
+    for given in ("9" * 400, f"{'9' * 400}:00", f"{'9' * 400}:00:00", f"{'9' * 5000}:00:00"):
+        with pytest.raises(ConfigError, match="start: Input should be a finite number"):
+            load_config(None, {"start": given})
 
 
 # What is wrong --------------------------------------------------------------------------------------------

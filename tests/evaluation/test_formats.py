@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,16 @@ from da3stream import load_config
 from da3stream import reconstruct as reconstruct_source
 from da3stream.errors import FormatError, InputNotFoundError, RunIncompleteError
 from da3stream.evaluation import load_trajectory
+from da3stream.evaluation.association import associate
 from da3stream.geometry.rigid3 import invert, quaternion_wxyz
-from da3stream.pipeline import align
+from da3stream.pipeline import align, export
+from da3stream.scene import Frame
 from da3stream.store import read_manifest
 from da3stream.store.manifest import encode_manifest
+from da3stream.store.numbered_names import numbered_in
+from da3stream.store.records import FrameTable
 from da3stream.synthetic.capture import SimulatedSource
+from tests.evaluation.conftest import walk
 from tests.faults.capture import CONFIG, capture, reconstruct
 from tests.faults.doubles import WatchedFileSystem
 from tests.pipeline.doubles import CountingEstimator
@@ -186,15 +192,71 @@ def test_a_run_knows_what_its_names_are_numbers_of(tmp_path):
     """Frames of a video have none but made-up ones; a folder's images may be called alike, by their files."""
     reconstruct(capture(), tmp_path, WatchedFileSystem())
     manifest = read_manifest(tmp_path)
-    captured = ("live:rtsp://x:{}", str(tmp_path))
-    for source, video in (("video:1f:{}", "video:1f"), captured, ("images:2e:{}", None)):
+    known = {}
+    for source in ("video:1f:{}", "live:rtsp://x:{}", "images:2e:{}", "simulated"):
         (tmp_path / "run.json").write_bytes(encode_manifest({**manifest, "source": source}))
-        assert load_trajectory(tmp_path).numbered_in == video
-    (tmp_path / "run.json").unlink()
-    assert load_trajectory(tmp_path).numbered_in == str(tmp_path / "cameras.json")
-    cameras = json.loads((tmp_path / "cameras.json").read_text())
-    write(tmp_path / "cameras.json", json.dumps(cameras | {"timestamps": "synthetic"}))
-    assert load_trajectory(tmp_path).numbered_in is None
+        export(tmp_path, ("cameras",))
+        known[source] = load_trajectory(tmp_path).numbered_in
+        alone = tmp_path / "alone" / "cameras.json"
+        alone.parent.mkdir(exist_ok=True)
+        alone.write_bytes((tmp_path / "cameras.json").read_bytes())
+        assert load_trajectory(alone.parent).numbered_in == known[source]
+    captured = known.pop("live:rtsp://x:{}")
+    assert re.fullmatch("live:[0-9a-f]{8}", captured)
+    assert known == {"video:1f:{}": "video:1f", "images:2e:{}": None, "simulated": "simulated"}
+
+
+def test_every_capture_of_a_camera_has_frames_of_its_own(tmp_path):
+    for seed in (1, 2):
+        pixels = np.random.default_rng(seed).integers(0, 256, (2, 14, 14, 3), dtype=np.uint8)
+        frames = [
+            Frame(index=i, source_index=i, timestamp_s=i / 10, image=image) for i, image in enumerate(pixels)
+        ]
+        tables = [FrameTable.of(frames)]
+        write(tmp_path / str(seed), str(numbered_in("live:rtsp://x:{}", tables)))
+        assert numbered_in("live:rtsp://x:{}", [*tables, *tables]) == numbered_in("live:rtsp://x:{}", tables)
+    assert (tmp_path / "1").read_text() != (tmp_path / "2").read_text()
+
+
+def run_of_three(folder, first_s, **head):
+    """A cameras.json of three frames that are called as frames of a video are."""
+    folder.mkdir(exist_ok=True)
+    poses = walk(3).tolist()
+    rows = [
+        {
+            "source_index": i,
+            "name": f"{i:06d}.jpg",
+            "timestamp_s": first_s + i / 10,
+            "world_from_cam": poses[i],
+        }
+        for i in range(3)
+    ]
+    write(folder / "cameras.json", json.dumps({"timestamps": "container", **head, "frames": rows}))
+    return load_trajectory(folder)
+
+
+def test_image_files_that_are_called_by_numbers_are_paired_by_name(tmp_path):
+    """A folder with --fps has times that nobody measured; older files do not say what their names are."""
+    for head in ({}, {"numbered_in": None}):
+        one = run_of_three(tmp_path / "one", 0.0, **head)
+        other = run_of_three(tmp_path / "other", 0.1, **head)
+        found = associate(one, other)
+        assert (found.method, found.truth_rows.tolist()) == ("names", [0, 1, 2])
+
+
+def test_frames_of_one_video_are_paired_by_name_and_those_of_two_by_time(tmp_path):
+    one = run_of_three(tmp_path / "one", 0.0, numbered_in="video:1f")
+    other = run_of_three(tmp_path / "other", 0.1, numbered_in="video:1f")
+    assert associate(one, other).method == "names"
+    other = run_of_three(tmp_path / "other", 0.1, numbered_in="video:2e")
+    found = associate(one, other)
+    assert (found.method, found.estimate_rows.tolist(), found.truth_rows.tolist()) == (
+        "timestamps",
+        [1, 2],
+        [0, 1],
+    )
+    with pytest.raises(FormatError, match="is no list of cameras"):
+        run_of_three(tmp_path / "one", 0.0, numbered_in=7)
 
 
 @pytest.mark.parametrize("fps", [None, 10.0])

@@ -65,7 +65,7 @@ class OnceSource:
         return None
 
     def identity(self) -> str:
-        return "once"
+        return "live:once"
 
 
 class Frames:
@@ -81,7 +81,7 @@ class Frames:
         return None
 
     def identity(self) -> str:
-        return "frames"
+        return "live:frames"
 
 
 def recorded_frames(run: Path) -> list[Frame]:

@@ -222,6 +222,8 @@ def test_a_run_that_keeps_nothing_has_its_page_and_the_command_leaves_it(tmp_pat
     run.close()
     assert report_of(tmp_path) == page
     assert "Not kept" in page_again(tmp_path)
+    assert "da3stream align" not in page, "it could not"
+    assert f"da3stream eval {tmp_path.name} --gt FILE" in Seen(page).text
 
 
 def test_a_finished_run_that_lost_its_page_gets_it_back_when_resumed(
@@ -247,7 +249,7 @@ def test_killed_or_without_room_at_any_moment_while_the_page_is_written(
     assert "replace" in watched.names
     for at in range(watched.calls):
         for number, filesystem in enumerate((DyingFileSystem(at), FailingFileSystem(at, errno.ENOSPC))):
-            folder = tmp_path / f"run_{at}_{number}"
+            folder = tmp_path / f"{at}_{number}" / run_directory.name  # which the page says
             shutil.copytree(lost, folder)
             with pytest.raises((Killed, StoreError)):
                 reconstruct(world, folder, filesystem)
@@ -308,7 +310,7 @@ def test_the_page_says_how_the_world_and_outputs_were_chosen(run_directory: Path
     export(folder, ("pcd",), options={"max_points": 1000, "confidence_percentile": 12.5})
     text = Seen(report_of(folder)).text
     assert text.count("turned upright by gravity, scaled by 0.333333") == 2
-    assert "da3stream align RUN --up gravity --scale 0.3333333333333333" in text
+    assert "da3stream align run --up gravity --scale 0.3333333333333333" in text
     run = open_existing(folder)
     try:
         lines = origin.later_commands(Facts(run))
@@ -316,7 +318,7 @@ def test_the_page_says_how_the_world_and_outputs_were_chosen(run_directory: Path
     finally:
         run.close()
     for line in lines:
-        words = [str(again) if word == "RUN" else word for word in shlex.split(line)]
+        words = [str(again) if word == "run" else word for word in shlex.split(line)]
         assert CliRunner().invoke(cli, words[1:], catch_exceptions=False).exit_code == 0
     made = json.loads((again / "run.json").read_text())
     assert made["alignment"] == manifest["alignment"]
@@ -328,7 +330,7 @@ def test_a_world_that_was_only_turned_is_not_scaled(run_directory: Path, tmp_pat
     shutil.copytree(run_directory, folder)
     align(folder, up="gravity")
     assert "turned upright by gravity, not scaled" in report_of(folder)
-    assert "<code>da3stream align RUN --up gravity</code>" in report_of(folder)
+    assert "<code>da3stream align run --up gravity</code>" in report_of(folder)
 
 
 def test_the_peak_of_a_resumed_run_is_that_of_its_last_process(run_directory: Path) -> None:
@@ -399,10 +401,31 @@ def command_of(folder: Path, **changes: Any) -> str:
 def test_the_command_line_gives_the_same_options(run_directory: Path) -> None:
     config = load_config(None, CONFIG)
     words = shlex.split(command_of(run_directory, input="/private/it's <b> drive.mp4"))
-    assert words[:5] == ["da3stream", "run", "it's <b> drive.mp4", "-o", "RUN"]
+    assert words[:5] == ["da3stream", "run", "it's <b> drive.mp4", "-o", "run"]
     given = dict(zip(words[5::2], words[6::2], strict=True))
     parsed = {name[2:].replace("-", "_"): value for name, value in given.items()}
     assert load_config(None, parsed) == config
+
+
+def test_commands_name_the_run_without_its_folders(run_directory: Path, tmp_path: Path) -> None:
+    """Typed in the folder that it lies in, also after both were moved."""
+    folder = tmp_path / "my street"
+    shutil.copytree(run_directory, folder)
+    align(folder, up="gravity")
+    export(folder, ("pcd",), options={"max_points": 1000})
+    page = Seen(page_again(folder, input="walk.mp4")).text
+    assert "RUN" not in page
+    assert str(tmp_path) not in page
+    assert "da3stream run walk.mp4 -o 'my street' --" in page
+    assert "da3stream align 'my street' --up gravity" in page
+    assert "da3stream export 'my street' --to pcd --max-points 1000" in page
+    page = Seen(page_again(folder, status="running")).text
+    assert "RUN" not in page
+    assert "Go on with: da3stream resume 'my street'" in page
+    page = Seen(page_again(run_directory)).text
+    for words in ("align run --known-distance A B METRES", "align run --up plane", "eval run --gt FILE"):
+        assert f"da3stream {words}" in page
+    assert f"da3stream.reconstruct(source, {run_directory.name!r}, config=" in page
 
 
 def test_folders_of_the_machine_are_not_told(run_directory: Path) -> None:

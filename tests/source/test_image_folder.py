@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -171,6 +172,19 @@ def test_a_folder_whose_images_lie_deeper_says_where(tmp_path: Path) -> None:
     write(tmp_path / "fox" / "images" / "1.png", picture(0))
     with pytest.raises(NoFramesError, match=r"There are images in .*fox/images: give that"):
         ImageFolderSource(tmp_path / "fox", CONFIG)
+
+
+def test_images_are_named_rather_than_a_run_beside_them(tmp_path: Path) -> None:
+    for name in ("images", "a_run"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "1.png", picture(0))
+    for name in ("run.json", "journal.jsonl"):
+        (tmp_path / "a_run" / name).write_text("{}")
+    with pytest.raises(NoFramesError, match=r"There are images in .*/images: give that"):
+        ImageFolderSource(tmp_path, CONFIG)
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(NoFramesError, match=r"There is a run in it: da3stream info .*/a_run"):
+        ImageFolderSource(tmp_path, CONFIG)
 
 
 def test_a_single_image_is_a_source_of_one_frame(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def make_context(outputs: FolderOutputs) -> Callable[..., WriterContext]:
             positions_in_world=arc_positions(frames),
             is_metric=True,
             timestamps_are_synthetic=False,
+            numbered_in=None,
             originals=originals,
         )
 

@@ -31,6 +31,7 @@ def test_the_head_says_what_the_numbers_mean(make_context, read):
         "format": "da3stream cameras",
         "version": 1,
         "timestamps": "synthetic",
+        "numbered_in": None,
         "is_metric": False,
         "pixel_convention": "the centre of the top-left pixel is (0.5, 0.5)",
         "camera_frame": "OpenCV (x right, y down, z forward)",
@@ -42,6 +43,11 @@ def test_real_times_and_metres_are_told(make_context, read):
     write(CamerasWriter(make_context()), [])
     content = read()
     assert (content["timestamps"], content["is_metric"]) == ("container", True)
+
+
+def test_a_video_whose_frames_are_only_numbered_is_named(make_context, read):
+    write(CamerasWriter(replace(make_context(), numbered_in="video:1f")), [])
+    assert read()["numbered_in"] == "video:1f"
 
 
 def test_frames_read_back_exactly(make_context, read):

@@ -60,6 +60,7 @@ def context_in(folder: Path, frames: int, **options: Any) -> WriterContext:
         positions_in_world=arc_positions(frames),
         is_metric=True,
         timestamps_are_synthetic=False,
+        numbered_in=None,
         originals=FakeOriginals(),
     )
 

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from da3stream import errors
 from da3stream.config import load_config
 from da3stream.report.facts import Facts
 from da3stream.report.html import Html, element, paragraph, section, table
@@ -62,12 +63,13 @@ def reproduce_section(facts: Facts) -> Html:
     config = element(
         "details", element("summary", "All options"), table(["Option", "Value"], options, class_="pairs")
     )
-    note = "The same input, options and weights give the same result; random numbers have fixed seeds."
+    note = "The same input, options and weights give the same result; random numbers have fixed seeds. "
+    note += "Commands are those of the folder that the run directory lies in."
     return section("reproduce", "How to do it again", table([], rows, class_="pairs"), config, note=note)
 
 
 def command_line(facts: Facts) -> str:
-    """What gives the same result, the input by its name alone; for a source object a line of Python."""
+    """What gives the same result, input and run by name alone; for a source object a line of Python."""
     defaults = load_config().model_dump(mode="json")
     changed = {
         name: value
@@ -75,9 +77,11 @@ def command_line(facts: Facts) -> str:
         if value is not None and value != defaults.get(name)
     }
     if facts.manifest["input"] is None:
-        return f'da3stream.reconstruct(source, "RUN", config=da3stream.load_config(None, {changed!r}))'
+        return (
+            f"da3stream.reconstruct(source, {facts.name!r}, config=da3stream.load_config(None, {changed!r}))"
+        )
     options = [_option(name, value) for name, value in changed.items()]
-    return " ".join(["da3stream run", shlex.quote(facts.input_name), "-o RUN", *options])
+    return " ".join([errors.command_line("run", facts.input_name, "-o", facts.name), *options])
 
 
 def later_commands(facts: Facts) -> list[str]:
@@ -88,7 +92,8 @@ def later_commands(facts: Facts) -> list[str]:
         options = " ".join(_option(option, value) for option, value in own.items())
         formats.setdefault(options, []).append(name)
     return lines + [
-        f"da3stream export RUN --to {','.join(names)} {options}" for options, names in formats.items()
+        f"{errors.command_line('export', facts.name, '--to', ','.join(names))} {options}"
+        for options, names in formats.items()
     ]
 
 
@@ -96,12 +101,12 @@ def _align_command(facts: Facts) -> str:
     """A distance that was known is the scale that it gave."""
     alignment = facts.run.alignment
     assert alignment is not None
-    words = ["da3stream align RUN"]
+    words: list[object] = ["align", facts.name]
     if alignment.up is not None:
-        words.append(f"--up {alignment.up}")
+        words += ["--up", alignment.up]
     if alignment.is_metric:
-        words.append(f"--scale {float(alignment.world_from_run.scale)!r}")
-    return " ".join(words)
+        words += ["--scale", float(alignment.world_from_run.scale)]
+    return errors.command_line(*words)
 
 
 def _option(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from da3stream.errors import command_line
 from da3stream.report.facts import Facts
 from da3stream.report.html import Html, element, paragraph, picture, section
 from da3stream.report.map import legend, path_before, path_map
@@ -23,7 +24,9 @@ def path_section(facts: Facts) -> Html:
     if not facts.is_finished:
         note += " The run has not finished: this is the chain of chunks, without any correction."
     elif facts.run.alignment is None or facts.run.alignment.up is None:
-        note += " Which way is up is guessed from the path; `da3stream align RUN --up plane` measures it."
+        note += " Which way is up is guessed from the path"
+        upright = command_line("align", facts.name, "--up", "plane")
+        note += f"; `{upright}` measures it." if facts.keeps_depth else "."
     if facts.chosen_world is not None:
         note += f" The world was set by hand: {facts.chosen_world}."
     return section("path", "Path from above", picture, legend(entries), note=note)
