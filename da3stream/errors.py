@@ -82,7 +82,8 @@ class Da3StreamError(Exception):
         if expected is not None:
             parts.append(f"expected {expected}")
         message = "; ".join(parts)
-        self._message, self._run = f"{message}. {hint}" if hint else message, "RUN"
+        end = "" if message.endswith("?") else "."
+        self._message, self._run = f"{message}{end} {hint}" if hint else message, "RUN"
         super().__init__(str(self))
 
     def __str__(self) -> str:

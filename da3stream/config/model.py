@@ -135,7 +135,7 @@ def memory_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([TGM])i?B?)?", text.strip(), re.IGNORECASE)
     count = 0.0 if match is None else float(match[1]) * _BYTES_IN[(match[2] or "G").upper()]
     if not _FEWEST_BYTES <= count <= _MOST_BYTES:
-        raise ValueError("Input should be an amount of memory such as 10GB (a bare number counts GB)")
+        raise ValueError("Input should be an amount such as 10GB, 128 KB at least (a bare number counts GB)")
     return int(count)
 
 
@@ -299,8 +299,8 @@ class ChunkingConfig(_Section):
     def _check_overlap(self) -> ChunkingConfig:
         if self.chunk_size != "max" and self.overlap is not None and self.overlap > self.chunk_size - 2:
             raise ValueError(
-                f"{option('overlap')} ({self.overlap}) must be at most {option('chunk_size')} - 2 "
-                f"({self.chunk_size - 2})"
+                f"{option('overlap')} ({self.overlap}) must be at most {self.chunk_size - 2}, "
+                f"two less than {option('chunk_size')}"
             )
         return self
 

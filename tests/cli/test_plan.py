@@ -95,7 +95,7 @@ def test_gaussians_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
         (("--model", "da3-base", "--export", "gs_ply"), 1, "needs a model that predicts Gaussians"),
         (("--export", "gif"), 1, "gif"),
         (("--size", "1080p"), 2, "no size like 1920x1080"),
-        (("--vram", "lots"), 2, "an amount of memory such as 10GB"),
+        (("--vram", "lots"), 2, "an amount such as 10GB"),
         (
             ("--model", "da3-small", "--size", "252x140", "--resolution", "252", "--vram", "100MB"),
             1,

@@ -134,5 +134,5 @@ def test_amounts_of_memory(text: str, gibibytes: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "lots", "12PB", "-3GB", "0GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(ConfigError, match="vram: Input should be an amount of memory such as 10GB"):
+    with pytest.raises(ConfigError, match="vram: Input should be an amount such as 10GB"):
         load_config(None, {"vram": text})
