@@ -23,6 +23,8 @@ _FINEST = 0.25
 """Side of the finest voxels over the width of the pixels: beyond that more points show the same."""
 _COARSER = 1.2
 """How much larger voxels become if the budget did not hold all keyframes."""
+_PASSING = 1.5
+"""How many times more points there may be meanwhile."""
 _SAMPLE = 8
 _MAX_PASSES = 8
 _SAY_EVERY = 25
@@ -131,6 +133,8 @@ class CloudBuilder:
             is_whole = yield from self._pass(state, order, options, side, is_stale)
             if is_stale():
                 break
+            if is_whole:
+                self._drop_coarse(state)
             points, finest = self._scene.points, _FINEST * self._footprint
             self._last = _Pass(
                 keyframes=tuple(keyframes),
@@ -147,10 +151,9 @@ class CloudBuilder:
                 options = replace(options, budget=budget_after(points))
             if points <= options.budget and self.is_enough(options.budget):
                 break
-            side = max(finest, side_for(side, points, _AIM * options.budget))
-        if not is_stale():
-            self._drop_coarse(state)
-            yield self._scene.points
+            aim = _AIM if points <= options.budget else _FILLED
+            side = max(finest, side_for(side, points, aim * options.budget))
+        yield self._scene.points
 
     @property
     def is_finest(self) -> bool:
@@ -234,7 +237,10 @@ class CloudBuilder:
         """Show all keyframes with voxels of this side; False if that ended before the last one."""
         table = self._table = VoxelTable(side, self._footprint)
         self._probes.clear()
-        most = max(options.budget, self._scene.points)  # if there are too many, they become fewer one by one
+        # If there are too many, they become fewer one by one, and the first ones take what others have shown.
+        most = (
+            options.budget if self._scene.points <= options.budget else round(_PASSING * self._scene.points)
+        )
         for number, frame in enumerate(order):
             if is_stale() or not self._show(frame, state, replace(options, budget=most), table):
                 return False

@@ -13,7 +13,7 @@ from da3stream.viewing.library import DRAWING_TIMEOUT_S, seconds_to_draw
 if TYPE_CHECKING:
     from da3stream.viewing.library import ClientHandle
 
-FEWEST, MOST = 50_000, 4_000_000
+FEWEST, MOST = 100_000, 4_000_000
 UNMEASURED = 1_000_000
 """As long as nobody looks."""
 _TARGET_S, _CONSTANT_S = 0.35, 0.05

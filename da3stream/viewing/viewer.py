@@ -545,7 +545,7 @@ def open_viewer(root: Path, host: str, port: int, *, follow: bool = False) -> Vi
     """
     check_installed()
     check_viewable(root, follow=follow)
-    server = start_server(host, port, label=root.resolve().name)
+    server = start_server(host, port, label="/".join(root.resolve().parts[-2:]))
     try:
         viewer = Viewer(server, root, follow=follow)
     except BaseException:  # the port would stay taken
