@@ -75,9 +75,15 @@ class _Pass:
     """It was not ended by the budget."""
 
     def is_of(self, keyframes: Sequence[int], options: CloudOptions) -> bool:
-        """Whether it has shown all of these, up to a budget."""
+        """Whether it was to show these, whatever the budget."""
         is_same = self.confidence_percentile == options.confidence_percentile
-        return self.is_whole and is_same and self.keyframes == tuple(keyframes)
+        return is_same and self.keyframes == tuple(keyframes)
+
+    def side_for(self, budget: int) -> float:
+        """Of the voxels that fill a budget, by this pass."""
+        if not self.is_whole:
+            return self.side * _COARSER
+        return side_for(self.side, self.points, (_AIM if self.points <= budget else _FILLED) * budget)
 
 
 class CloudBuilder:
@@ -144,15 +150,11 @@ class CloudBuilder:
                 is_finest=is_whole and side <= finest,
                 is_whole=is_whole,
             )
-            if not is_whole:
-                side *= _COARSER
-                continue
-            if budget_after is not None:
+            if is_whole and budget_after is not None:
                 options = replace(options, budget=budget_after(points))
-            if points <= options.budget and self.is_enough(options.budget):
+            if is_whole and points <= options.budget and self.is_enough(options.budget):
                 break
-            aim = _AIM if points <= options.budget else _FILLED
-            side = max(finest, side_for(side, points, aim * options.budget))
+            side = max(finest, self._last.side_for(options.budget))
         yield self._scene.points
 
     @property
@@ -167,7 +169,8 @@ class CloudBuilder:
 
     def _is_there(self, state: MapState, keyframes: Sequence[int], options: CloudOptions) -> bool:
         """Whether that is shown already."""
-        is_same = self._last is not None and self._last.is_of(keyframes, options)
+        last = self._last
+        is_same = last is not None and last.is_whole and last.is_of(keyframes, options)
         is_held = self._scene.points <= options.budget and self.is_enough(options.budget)
         return is_same and is_held and not self._has_moved(state)
 
@@ -202,8 +205,7 @@ class CloudBuilder:
     ) -> float:
         """Side of the voxels of the first pass. Sets how wide pixels are."""
         if self._last is not None and self._last.is_of(keyframes, options) and not self._has_moved(state):
-            side = side_for(self._last.side, self._last.points, _AIM * options.budget)
-            return max(_FINEST * self._footprint, side)
+            return max(_FINEST * self._footprint, self._last.side_for(options.budget))
         sample = order[:_SAMPLE]
         clouds = [self._points(frame, options) for frame in sample]
         scales = [
