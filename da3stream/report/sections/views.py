@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from da3stream.errors import command_line
 from da3stream.report.facts import Facts
 from da3stream.report.html import Html, element, paragraph, picture, section
 from da3stream.report.map import legend, path_before, path_map
@@ -12,8 +13,7 @@ def path_section(facts: Facts) -> Html:
     """The trajectory from above."""
     picture = path_map(facts)
     if picture is None:
-        missing = paragraph("Not kept: the submaps of this run were removed (--keep none).")
-        return section("path", "Path from above", missing)
+        return section("path", "Path from above", _missing(facts, "submaps"))
     entries = [("gradient", "path, from start (blue) to end (red)")]
     if path_before(facts) is not None:
         entries.append(("before", "before loops and optimisation"))
@@ -32,8 +32,7 @@ def path_section(facts: Facts) -> Html:
 def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
     """Images, depth and confidence over time."""
     if not strip:
-        missing = paragraph("Not kept: the frames of this run were removed (--keep none).")
-        return section("frames", "Depth and confidence over time", missing)
+        return section("frames", "Depth and confidence over time", _missing(facts, "frames"))
     figures = [
         element(
             "figure",
@@ -50,4 +49,14 @@ def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
     )
     return section(
         "frames", "Depth and confidence over time", element("div", *figures, class_="strip"), note=note
+    )
+
+
+def _missing(facts: Facts, what: str) -> Html:
+    """Why there is nothing to see: as was asked for, or because of a loss."""
+    if facts.manifest["config"].get("keep") == "none":
+        return paragraph(f"Not kept: the {what} of this run were removed (--keep none).")
+    return paragraph(
+        f"Cannot be read: the {what} of this run were kept, but files are lost. "
+        f"They are made anew by: {command_line('resume', 'RUN')}"
     )
