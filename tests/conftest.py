@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def no_power_cuts() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def skip_without_ipv6(request: pytest.FixtureRequest) -> None:
+    """Tests with the marker `ipv6` need it."""
+    if request.node.get_closest_marker("ipv6") is not None:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+
+
+MAY_SKIP = {"gpu", "weights", "ipv6"}
+"""Markers of tests that need what not every machine has."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """With DA3STREAM_FORBID_SKIPS set, say which skips made the session fail."""
     for report in _forbidden_skips():
@@ -61,7 +76,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.skipped and not hasattr(report, "wasxfail") and not {"gpu", "weights"} & set(report.keywords):
+    if report.skipped and not hasattr(report, "wasxfail") and not MAY_SKIP & set(report.keywords):
         _SKIPPED.append(report.nodeid)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import webbrowser
@@ -13,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from da3stream.viewing.gallery_server import Gallery
+    from da3stream.viewing.viewer import Viewer
 
 DEFAULT_PORT = 8080
 
@@ -33,8 +35,8 @@ DEFAULT_PORT = 8080
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="The address to listen on. There is no password: everybody who reaches the port sees the runs. "
-    "Better stay at the default and use `ssh -L`, see above.",
+    help="The address to listen on, 0.0.0.0 or :: for all. There is no password: everybody who reaches the "
+    "port sees the runs. Better stay at the default and use `ssh -L`, see above.",
 )
 @click.option(
     "--open/--no-open", "opens", default=None, help="Open a browser; by default if there is a display."
@@ -48,7 +50,8 @@ def command(path: Path, follow: bool, port: int, host: str, opens: bool | None, 
     \b
     da3stream view out
     da3stream view out --follow          beside a `da3stream run` that writes it
-    da3stream view runs/                 all runs in a folder; viewers open at the ports that follow
+    da3stream view runs/                 all runs in a folder; viewers open at the ports that follow,
+                                         at most 4 stay open
 
     Needs `pip install 'da3stream[view]'`. Only this machine can open the page. From another one:
     `ssh -L 8080:127.0.0.1:8080 MACHINE`, then http://127.0.0.1:8080. Ctrl-C ends it.
@@ -63,9 +66,13 @@ def command(path: Path, follow: bool, port: int, host: str, opens: bool | None, 
     if while_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     if follow:
+        _check_followable(path)
         wait_for_run(path)
     is_gallery = path.is_dir() and not _is_run(path) and not follow
-    shown = _open_gallery(path, host, port) if is_gallery else open_viewer(path, host, port, follow=follow)
+    if is_gallery:
+        shown: Gallery | Viewer = _open_gallery(path, host, port)
+    else:
+        shown = open_viewer(path, _viewer_host(host), port, follow=follow)
     _announce(path, host, shown.port, opens)
     try:
         threading.Event().wait()
@@ -76,29 +83,55 @@ def command(path: Path, follow: bool, port: int, host: str, opens: bool | None, 
 
 
 def _is_run(path: Path) -> bool:
-    from da3stream.errors import RunCorruptError, StoreError
+    from da3stream.errors import RunCorruptError, RunMismatchError, StoreError
     from da3stream.store import read_manifest
 
     try:
         read_manifest(path)
-    except RunCorruptError:  # viewing it says what is wrong
+    except (RunCorruptError, RunMismatchError):  # viewing it says what is wrong
         return True
     except StoreError:
         return False
     return True
 
 
+def _check_followable(path: Path) -> None:
+    """Say that a run is waited for, if it has not begun.
+
+    Raises:
+        StoreError: there can be none.
+    """
+    from da3stream.errors import StoreError
+    from da3stream.store.manifest import MANIFEST
+    from da3stream.viewing.gallery import find_runs
+
+    if (path / MANIFEST).is_file():
+        return
+    existing = next(found for found in (path, *path.absolute().parents) if found.exists())
+    if not existing.is_dir():
+        raise StoreError(f"{existing} is a file", expected="the folder of a run")
+    if existing == path and find_runs(path).runs:
+        raise StoreError(
+            f"{path} is no run directory, but holds runs", hint="Leave out --follow to see the list."
+        )
+    click.echo(f"waiting for {path / MANIFEST} (Ctrl-C ends)")
+
+
+def _viewer_host(host: str) -> str:
+    """asyncio, by which viewers serve, listens on `::` by IPv6 alone, and on an empty host by IPv4, too."""
+    return "" if host == "::" else host
+
+
 def _open_gallery(folder: Path, host: str, port: int) -> Gallery:
     """The list of runs at this port, and their viewers at the next free ones."""
     from da3stream.viewing.gallery_server import Gallery
-    from da3stream.viewing.library import free_port
     from da3stream.viewing.viewer import open_viewer
 
     gallery = Gallery(
         folder,
         host,
-        free_port(host, port),
-        lambda root, viewer_port: open_viewer(root, host, viewer_port, follow=True),
+        port,
+        lambda root, viewer_port: open_viewer(root, _viewer_host(host), viewer_port, follow=True),
     )
     gallery.start()
     return gallery
@@ -111,12 +144,17 @@ def _end_with_stdin() -> None:
 
 
 def _announce(path: Path, host: str, port: int, opens: bool | None) -> None:
-    """Say where the page is; open it if there is a display."""
-    address = f"http://{host}:{port}"
+    """Say where the page is, for here and for other machines; open it if there is a display."""
+    from da3stream.viewing.hosts import ALL_ADDRESSES, LOCAL_HOSTS, in_address
+
+    is_for_all = host in ALL_ADDRESSES
+    address = f"http://{'127.0.0.1' if is_for_all else in_address(host)}:{port}"
     click.echo(f"{path}: {address}  (Ctrl-C ends)")
-    click.echo(
-        f"from another machine: ssh -L {port}:{host}:{port} THIS_MACHINE, then http://127.0.0.1:{port}"
-    )
+    if is_for_all:
+        click.echo(f"from another machine: http://{socket.gethostname()}:{port}")
+    elif host in LOCAL_HOSTS:
+        tunnel = f"ssh -L {port}:{in_address(host)}:{port} THIS_MACHINE"
+        click.echo(f"from another machine: {tunnel}, then http://127.0.0.1:{port}")
     if opens or (opens is None and _has_display()):
         webbrowser.open(address)
 

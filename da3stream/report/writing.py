@@ -32,9 +32,12 @@ def write_report(run: Run, placed: PlacedMap | None = None) -> Path:
             hint=f"Go on with it: {command_line('resume', run.root)}",
         )
     if not facts.has_pixels and run.files.exists(REPORT):
+        is_kept = run.manifest["config"].get("keep") != "none"
+        why = "has lost its submaps or frames" if is_kept else "was made with --keep none"
+        again = f" They are made anew by: {command_line('resume', run.root)}" if is_kept else ""
         raise RunIncompleteError(
-            f"the run {run.root} was made with --keep none: its {REPORT} cannot be made again",
-            hint="The page from the end of the run is still there.",
+            f"the run {run.root} {why}: its {REPORT} cannot be made again",
+            hint=f"The page from the end of the run is still there.{again}",
         )
     pending = run.file(REPORT)
     with run.files.writing(REPORT):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
+from da3stream.errors import RunCorruptError
 from da3stream.store.files import LOCK
 from da3stream.store.journal import JOURNAL, complete_events
 
@@ -22,7 +24,7 @@ def is_locked(root: Path) -> bool:
         OSError: it cannot be known, on a file system without locks for example.
     """
     try:
-        descriptor = os.open(root / LOCK, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO of that name would block
+        descriptor = _open_at_once(root / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -38,11 +40,13 @@ def frames_so_far(root: Path) -> int | None:
     """How many frames of a run are stored, by the end of its journal; None if that names no chunk of frames.
 
     Raises:
-        RunCorruptError: the end of the journal is damaged.
+        RunCorruptError: the end of the journal is damaged, or it is no file.
         OSError: the journal cannot be read.
     """
     try:
-        with (root / JOURNAL).open("rb") as file:
+        with open(root / JOURNAL, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RunCorruptError(f"{root / JOURNAL} is no file")
             start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
             file.seek(start)
             tail = file.read(_TAIL_BYTES)
@@ -52,3 +56,8 @@ def frames_so_far(root: Path) -> int | None:
     chunks = complete_events(tail[first : tail.rfind(b"\n") + 1], root)
     last = [event["new"][-1] for event in chunks if event["event"] == "chunk" and event["new"]]
     return 1 + max(last) if last else None
+
+
+def _open_at_once(path: str | Path, flags: int) -> int:
+    """A FIFO of that name would wait for who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)

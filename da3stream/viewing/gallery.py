@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import html
 import os
-import shlex
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -19,17 +19,20 @@ from urllib.parse import quote
 import cv2
 
 from da3stream.disk import folder_bytes
-from da3stream.errors import Da3StreamError, RunCorruptError
+from da3stream.errors import Da3StreamError, RunCorruptError, command_line
 from da3stream.store import read_manifest
 from da3stream.store.finished import is_finished
 from da3stream.store.frame_file import read_frame
 from da3stream.store.glance import frames_so_far, is_locked
+from da3stream.store.journal import JOURNAL
 from da3stream.store.manifest import MANIFEST
 from da3stream.store.run import REPORT
 
 MAX_RUNS = 500
 _DEPTH = 3
 """Runs lie in the folder, in its folders or in theirs: `da3stream demo` makes da3stream_demo/run."""
+_MAX_NAMES = 20
+"""Of folders that cannot be read."""
 _THUMBNAIL_PX = 320
 _MEASURING_S = 0.3
 """How long a list may measure finished runs; sizes that are missing then come with the next one."""
@@ -73,6 +76,16 @@ class ListedRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FoundRuns:
+    """What is in a folder."""
+
+    runs: list[ListedRun]
+    """The newest first, at most `MAX_RUNS`."""
+    unreadable: list[str]
+    """Names of the folders that look like runs but cannot be read, in their order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Found:
     root: Path
     manifest: dict[str, Any]
@@ -87,19 +100,51 @@ _DAMAGE = (
 may have put anything there."""
 
 
-def find_runs(folder: Path) -> list[ListedRun]:
-    """The runs in a folder, the newest first, at most `MAX_RUNS`. Damaged ones are left out."""
-    found = sorted(_runs_below(folder, _DEPTH), key=lambda run: run.written_ns, reverse=True)[:MAX_RUNS]
-    until_s = time.monotonic() + _MEASURING_S
-    return [run for one in found if (run := _listed(one, folder, until_s)) is not None]
+def find_runs(folder: Path, clock: Callable[[], float] = time.monotonic) -> FoundRuns:
+    """The runs in a folder.
+
+    Args:
+        folder: the folder.
+        clock: seconds; tells when there is no time left to measure runs.
+    """
+    found, unreadable = [], []
+    for one in _runs_below(folder, _DEPTH):
+        if isinstance(one, _Found):
+            found.append(one)
+        else:
+            unreadable.append(one)
+    found = sorted(found, key=lambda run: run.written_ns, reverse=True)[:MAX_RUNS]
+    watch = _Watch(clock)
+    listed = {one.root: _listed(one, folder, watch) for one in found}
+    unreadable += [root for root, run in listed.items() if run is None and _looks_like_a_run(root)]
+    return FoundRuns(
+        runs=[run for run in listed.values() if run is not None],
+        unreadable=sorted(root.relative_to(folder).as_posix() for root in unreadable),
+    )
 
 
-def _runs_below(folder: Path, depth: int) -> Iterator[_Found]:
-    """Those in its folders, so many deep. What lies in a run, tens of thousands of files, is passed over."""
+class _Watch:
+    """How long a list may still measure."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._until_s = clock, clock() + _MEASURING_S
+
+    @property
+    def is_over(self) -> bool:
+        return self._clock() >= self._until_s
+
+
+def _runs_below(folder: Path, depth: int) -> Iterator[_Found | Path]:
+    """Those in its folders, so many deep, and folders that look like runs but cannot be read.
+
+    What lies in them, tens of thousands of files, is passed over.
+    """
     for root in _folders_in(folder):
         run = _found(root)
         if run is not None:
             yield run
+        elif _looks_like_a_run(root):
+            yield root
         elif depth > 1:
             yield from _runs_below(root, depth - 1)
 
@@ -119,13 +164,21 @@ def _found(root: Path) -> _Found | None:
     try:
         if not (root / MANIFEST).is_file():  # `read_manifest` would look for it in a journal
             return None
+        if (root / JOURNAL).exists() and not (root / JOURNAL).is_file():  # a FIFO blocks who reads it
+            return None
         manifest = read_manifest(root)
         return _Found(root=root, manifest=manifest, written_ns=(root / MANIFEST).stat().st_mtime_ns)
     except _DAMAGE:
         return None
 
 
-def _listed(run: _Found, folder: Path, until_s: float) -> ListedRun | None:
+def _looks_like_a_run(root: Path) -> bool:
+    """Other programs write a run.json, too, but not both."""
+    return all(os.path.lexists(root / name) for name in (MANIFEST, JOURNAL))
+
+
+def _listed(run: _Found, folder: Path, watch: _Watch) -> ListedRun | None:
+    """None if it cannot be read."""
     try:
         state = _state_of(run)
         is_finished = state is State.FINISHED
@@ -140,7 +193,7 @@ def _listed(run: _Found, folder: Path, until_s: float) -> ListedRun | None:
             has_pictures=_has_pictures(run.root),
             is_viewable=run.manifest["config"].get("keep") != "none",
             written=datetime.fromtimestamp(run.written_ns / 1e9, timezone.utc),
-            disk_bytes=_measured_bytes(run, until_s) if is_finished else None,
+            disk_bytes=_measured_bytes(run, watch) if is_finished else None,
         )
     except _DAMAGE:
         return None
@@ -167,12 +220,12 @@ _sizes: dict[Path, tuple[int, int]] = {}
 """Of finished runs by root: when run.json was written, and bytes; their files change together with that."""
 
 
-def _measured_bytes(run: _Found, until_s: float) -> int | None:
+def _measured_bytes(run: _Found, watch: _Watch) -> int | None:
     """What a finished run takes on the disk; None if that was not measured yet, and there is no time left."""
     written_ns, taken = _sizes.get(run.root, (None, None))
     if written_ns == run.written_ns:
         return taken
-    if time.monotonic() >= until_s:
+    if watch.is_over:
         return None
     taken = folder_bytes(run.root)
     _sizes[run.root] = run.written_ns, taken
@@ -187,11 +240,19 @@ def _has_pictures(root: Path) -> bool:
 def _picture_files(root: Path) -> Iterator[str]:
     """Names of the files with a run's images, in no order."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / "frames") as entries:
-        yield from (entry.name for entry in entries if entry.name.endswith(".zip"))
+        yield from (entry.name for entry in entries if entry.name.endswith(".zip") and entry.is_file())
+
+
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, IndexError, OSError, RuntimeError, ValueError)
+"""What reading a damaged archive may raise, or another program's: RuntimeError if it is encrypted."""
 
 
 def thumbnail(root: Path) -> bytes | None:
-    """A JPEG of a frame in the middle of a run; None if it keeps no images."""
+    """A JPEG of a frame in the middle of a run; None if it keeps no images.
+
+    Raises:
+        RunCorruptError: the file of that frame cannot be read.
+    """
     names = sorted(_picture_files(root))
     if not names:
         return None
@@ -200,7 +261,7 @@ def thumbnail(root: Path) -> bytes | None:
         with zipfile.ZipFile(file) as archive:
             frame = int(Path(archive.namelist()[0]).stem)
         image = read_frame(file, frame)
-    except (zipfile.BadZipFile, ValueError, IndexError, OSError) as error:
+    except _NO_ZIP as error:
         raise RunCorruptError(f"the images of {root} cannot be read: {error}") from error
     share = min(1.0, _THUMBNAIL_PX / image.shape[1])
     size = (round(share * image.shape[1]), max(1, round(share * image.shape[0])))
@@ -209,21 +270,37 @@ def thumbnail(root: Path) -> bytes | None:
     return jpeg.tobytes()
 
 
-def gallery_page(title: str, runs: Sequence[ListedRun]) -> str:
+def no_picture(words: str) -> str:
+    """An SVG picture that says why there is no other, as large as a thumbnail and as calm as `.none`."""
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 180" width="320" height="180">
+<rect width="320" height="180" fill="#eee"/><text x="160" y="95" fill="#767676" text-anchor="middle"
+font-family="system-ui, sans-serif" font-size="15">{html.escape(words)}</text></svg>
+"""
+
+
+def gallery_page(title: str, found: FoundRuns) -> str:
     """HTML with a card for each run. It links to `open/NAME`, `thumbnail/NAME` and `report/NAME`."""
-    cards = "".join(_card(run) for run in runs)
+    cards = "".join(_card(run) for run in found.runs)
+    loss = f"<p>{html.escape(unreadable_line(found.unreadable))}</p>" if found.unreadable else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: runs</title>
 <link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>
-<body><h1>{html.escape(title)}</h1><p>{len(runs)} runs, the newest first.</p>
+<body><h1>{html.escape(title)}</h1><p>{_count(len(found.runs), "run")}, the newest first.</p>{loss}
 <main>{cards}</main></body></html>
 """
 
 
+def unreadable_line(names: Sequence[str]) -> str:
+    """Which folders look like runs but cannot be read."""
+    shown = ", ".join([*names[:_MAX_NAMES], *(["..."] if len(names) > _MAX_NAMES else [])])
+    look = "looks like a run" if len(names) == 1 else "look like runs"
+    return f"{_count(len(names), 'folder')} {look} but cannot be read: {shown}"
+
+
 def _card(run: ListedRun) -> str:
     address, name = html.escape(run.address), html.escape(run.name)
-    frames = "" if run.frames is None else f"{run.frames:,} frames{_so_far(run)} · "
+    frames = "" if run.frames is None else f"{_count(run.frames, 'frame')}{_so_far(run)} · "
     size = "" if run.disk_bytes is None else f" · {run.disk_bytes / 1e6:,.0f} MB"
     report = f' · <a href="report/{address}">report</a>' if has_report(run.root) else ""
     picture = f'<img src="thumbnail/{address}" alt="" loading="lazy">'
@@ -237,16 +314,20 @@ def _card(run: ListedRun) -> str:
 """
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def _so_far(run: ListedRun) -> str:
     return "" if run.state is State.FINISHED else " so far"
 
 
 def _state_line(run: ListedRun) -> str:
-    """HTML: how far a run is, and how to go on with it from the gallery's folder."""
+    """HTML: how far a run is, and how to go on with it where the list was asked for."""
     if run.state is not State.INTERRUPTED or not run.has_input:
         return run.state.value
-    name = f"./{run.name}" if run.name.startswith("-") else run.name
-    return f"{run.state.value}: <code>da3stream resume {html.escape(shlex.quote(name))}</code>"
+    root = os.path.join(".", run.root) if str(run.root).startswith("-") else run.root
+    return f"{run.state.value}: <code>{html.escape(command_line('resume', root))}</code>"
 
 
 def has_report(root: Path) -> bool:
@@ -263,6 +344,6 @@ article:hover { border-color: #1862bc }
 img, .none { width: 100%; aspect-ratio: 16/9; background: #eee; display: block }
 img { object-fit: cover } .none { color: #767676; display: grid; place-items: center }
 h2 { font-size: 1.05rem; margin: .6rem .8rem .2rem; overflow-wrap: anywhere }
-a { color: #1862bc; text-decoration: none } p { margin: .1rem .8rem; color: #555 } h1 + p { margin: 0 0 1rem }
+a { color: #1862bc; text-decoration: none } p { margin: .1rem .8rem; color: #555 } h1 ~ p { margin: 0 0 1rem }
 code { font: .85em/1.4 ui-monospace, monospace; overflow-wrap: anywhere }
 """

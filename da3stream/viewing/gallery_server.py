@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,10 +15,18 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from da3stream.errors import ConfigError, Da3StreamError, StoreError
+from da3stream.errors import ConfigError, Da3StreamError, RunCorruptError, StoreError
 from da3stream.store.run import REPORT
-from da3stream.viewing.gallery import ListedRun, find_runs, gallery_page, has_report, thumbnail
-from da3stream.viewing.hosts import OwnNames, host_in
+from da3stream.viewing.gallery import (
+    FoundRuns,
+    find_runs,
+    gallery_page,
+    has_report,
+    no_picture,
+    thumbnail,
+    unreadable_line,
+)
+from da3stream.viewing.hosts import ALL_ADDRESSES, OwnNames, family_of, host_in
 from da3stream.viewing.library import free_port
 
 MAX_OPEN = 4
@@ -58,7 +67,7 @@ class Gallery:
 
     Raises:
         StoreError: there is no run in the folder.
-        OSError: the port is taken.
+        ConfigError: the address cannot be used.
     """
 
     def __init__(
@@ -66,17 +75,18 @@ class Gallery:
     ) -> None:
         self._folder, self._host, self._open_viewer = folder, host, open_viewer
         self._names = OwnNames(host)
-        self._runs: dict[str, ListedRun] = {}
-        """By name, in the order of the list."""
         self._open: OrderedDict[Path, OpenViewer] = OrderedDict()
+        self._ports: dict[Path, int] = {}
+        """At which the viewer of a run was opened last; tabs may still show it."""
         self._lock = threading.Lock()
-        self._list()
-        if not self._runs:
+        self._found = self._list()
+        if not self._found.runs:
             raise StoreError(
-                f"{folder} holds no run", expected="a run directory, or a folder with some in it"
+                f"{folder} holds no run",
+                got=unreadable_line(self._found.unreadable) if self._found.unreadable else None,
+                expected="a run directory, or a folder with some in it",
             )
-        self._server = ThreadingHTTPServer((host, port), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = _Server(host, free_port(host, port), _handler_of(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), daemon=True, name="gallery"
         )
@@ -103,21 +113,19 @@ class Gallery:
     def answer(self, path: str) -> Answer:
         """What belongs to a path of this page."""
         if path == "/":
-            self._list()
-            return Answer.of_page(gallery_page(self._folder.resolve().name, [*self._runs.values()]))
+            self._found = self._list()
+            return Answer.of_page(gallery_page(self._folder.resolve().name, self._found))
         asked = re.fullmatch(r"/(open|thumbnail|report)/(.+)", path)
-        run = self._runs.get(os.fsdecode(unquote_to_bytes(asked[2]))) if asked else None
+        name = os.fsdecode(unquote_to_bytes(asked[2])) if asked else None
+        run = next((run for run in self._found.runs if run.name == name), None)
         if asked is None or run is None:  # only what is in the list is reached
-            return Answer(status=HTTPStatus.NOT_FOUND)
+            return Answer.not_found()
         if asked[1] == "open":
             return Answer(status=HTTPStatus.SEE_OTHER, viewer_port=self._viewer_of(run.root).port)
         if asked[1] == "thumbnail":
-            jpeg = thumbnail(run.root)
-            return (
-                Answer(status=HTTPStatus.NOT_FOUND) if jpeg is None else Answer(body=jpeg, type="image/jpeg")
-            )
+            return _picture(run.root)
         if not has_report(run.root):
-            return Answer(status=HTTPStatus.NOT_FOUND)
+            return Answer.not_found()
         return Answer(body=(run.root / REPORT).read_bytes(), policy=REPORT_POLICY)
 
     def refusal(self, host: str, site: str | None) -> str | None:
@@ -134,8 +142,8 @@ class Gallery:
             return "Another page has led here: type the address into the browser instead."
         return None if self._names.include(host) else self._names.advice
 
-    def _list(self) -> None:
-        self._runs = {run.name: run for run in find_runs(self._folder)}
+    def _list(self) -> FoundRuns:
+        return find_runs(self._folder)
 
     def _viewer_of(self, root: Path) -> OpenViewer:
         with self._lock:
@@ -144,17 +152,48 @@ class Gallery:
             if root not in self._open:
                 while len(self._open) >= MAX_OPEN:
                     self._open.popitem(last=False)[1].close()
-                self._open[root] = self._open_viewer(root, self._viewer_port())
+                self._open[root] = self._open_viewer(root, self._viewer_port(root))
+                self._ports[root] = self._open[root].port
             return self._open[root]
 
-    def _viewer_port(self) -> int:
-        """A port for the next viewer: the first free one after the list's, which a tunnel may know; or 0."""
-        taken = {viewer.port for viewer in self._open.values()}
-        for port in range(self.port + 1, self.port + 1 + MAX_OPEN):
-            if port not in taken:
+    def _viewer_port(self, root: Path) -> int:
+        """A port for the viewer of a run: its own of before; or the first free one after the list's, which a
+        tunnel may know; or any. Never that of another run: its tabs connect again by themselves, and would
+        show this one."""
+        others = {port for run, port in self._ports.items() if run != root}
+        own = [self._ports[root]] if root in self._ports else []
+        for port in (*own, *range(self.port + 1, self.port + 1 + MAX_OPEN)):
+            if port not in others:
                 with contextlib.suppress(ConfigError):
                     return free_port(self._host, port)
-        return 0
+        while (port := free_port(self._host, 0)) in others:
+            pass
+        return port
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens on a host by IPv4 or IPv6, on `::` by both."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = family_of(host)
+        self._takes_both = self.address_family == socket.AF_INET6 and host in ALL_ADDRESSES
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        if self._takes_both:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _picture(root: Path) -> Answer:
+    """A run's thumbnail, or a picture that says why there is none."""
+    try:
+        jpeg = thumbnail(root)
+    except RunCorruptError:
+        return Answer.of_svg(no_picture("picture cannot be read"))
+    return Answer.of_svg(no_picture("no picture")) if jpeg is None else Answer(body=jpeg, type="image/jpeg")
 
 
 class Answer:
@@ -178,6 +217,20 @@ class Answer:
         return cls(body=text.encode(errors="replace"), policy=LIST_POLICY)
 
     @classmethod
+    def of_svg(cls, text: str) -> Answer:
+        """A drawing."""
+        return cls(body=text.encode(), type="image/svg+xml")
+
+    @classmethod
+    def not_found(cls) -> Answer:
+        """There is no such page, or no more."""
+        text = (
+            "<!doctype html><title>not found</title><p>There is nothing at this address (any more). "
+            '<a href="/">To the list of runs</a></p>\n'
+        )
+        return cls(body=text.encode(), status=HTTPStatus.NOT_FOUND)
+
+    @classmethod
     def of_text(cls, text: str, status: HTTPStatus) -> Answer:
         """Why there is no page."""
         return cls(body=text.encode(errors="replace"), type="text/plain; charset=utf-8", status=status)
@@ -185,9 +238,12 @@ class Answer:
 
 def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """Knows GET only; http.server answers 501 to all else."""
+        """Knows GET and HEAD only; http.server answers 501 to all else."""
 
         policy = STRICT_POLICY
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def do_GET(self) -> None:
             host = host_in(self.headers.get("Host", ""))
@@ -211,7 +267,8 @@ def _handler_of(gallery: Gallery) -> type[BaseHTTPRequestHandler]:
             self.send_header("Cache-Control", "no-store")
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody waits for it any more
                 self.end_headers()
-                self.wfile.write(answer.body)
+                if self.command != "HEAD":
+                    self.wfile.write(answer.body)
 
         def end_headers(self) -> None:
             """Of all answers, those of http.server too."""

@@ -6,7 +6,9 @@ import ipaddress
 import re
 import socket
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+ALL_ADDRESSES = ("0.0.0.0", "::", "")
+"""IPv4 alone; IPv4 and IPv6; the same, as asyncio wants it."""
 _HOST_HEADER = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d*)?")
 
 
@@ -17,6 +19,23 @@ def host_in(header: str) -> str:
     """
     parts = _HOST_HEADER.fullmatch(header.strip())
     return parts[1].lower() if parts else ""
+
+
+def in_address(host: str) -> str:
+    """A host as it stands in addresses: IPv6 in brackets, as of `host_in`."""
+    return f"[{host}]" if ":" in host else host
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """How to listen on a host: by IPv4 if it has such an address, else by IPv6.
+
+    Raises:
+        socket.gaierror: there is no such host.
+        UnicodeError: nor can there be one.
+    """
+    found = socket.getaddrinfo(host or "::", None, type=socket.SOCK_STREAM)
+    families = {family for family, *_ in found}
+    return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
 
 
 class OwnNames:
@@ -30,7 +49,7 @@ class OwnNames:
     def __init__(self, host: str) -> None:
         self._is_local = host in LOCAL_HOSTS
         others = set() if self._is_local else {host.lower(), *_machine_names()} - {""}
-        self._names = {*LOCAL_HOSTS, *others}
+        self._names = {*map(in_address, LOCAL_HOSTS), *others}
 
     def include(self, name: str) -> bool:
         """Whether it is called so; `name` as of `host_in`."""
@@ -53,7 +72,8 @@ class OwnNames:
     def advice(self) -> str:
         """For who calls it by another name."""
         if self._is_local:
-            return f"This server answers to {' and '.join(LOCAL_HOSTS)} only: ask for one of them."
+            names = ", ".join(map(in_address, LOCAL_HOSTS))
+            return f"This server answers to {names} only: ask for one of them."
         return "This server does not know that name: ask for its IP address, or start it with --host NAME."
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import socket
 import threading
 import time
@@ -13,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from da3stream.errors import ConfigError, MissingDependencyError
-from da3stream.viewing.hosts import OwnNames
+from da3stream.viewing.hosts import ALL_ADDRESSES, OwnNames, family_of, in_address
 
 if TYPE_CHECKING:
     from viser import (
@@ -156,14 +158,29 @@ def free_port(host: str, port: int) -> int:
     """The port, if nothing listens there; instead of 0 any that is free.
 
     Raises:
-        ConfigError: something does; viser would take another port without a word.
+        ConfigError: something does, and viser would take another port without a word; or this machine has no
+            such address.
     """
+    where = f"{in_address(host or '::')}:{port}"
     try:
-        with socket.create_server((host, port)) as listener:
+        family = family_of(host)
+        takes_both = family == socket.AF_INET6 and host in ALL_ADDRESSES
+        with socket.create_server((host, port), family=family, dualstack_ipv6=takes_both) as listener:
             return int(listener.getsockname()[1])
-    except (OSError, OverflowError) as error:  # OverflowError: beyond 65535
-        raise ConfigError(
-            f"nothing can listen on {host}:{port}",
-            got=getattr(error, "strerror", None) or str(error),
-            hint="Name another port with --port, or 0 for any that is free.",
-        ) from None
+    except OverflowError:
+        raise ConfigError(f"nothing can listen on {where}", expected="a port up to 65535") from None
+    except (OSError, ValueError) as error:  # ValueError: no name of a host, or no IPv6 on this machine
+        raise _cannot_listen(where, error) from None
+
+
+def _cannot_listen(where: str, error: OSError | ValueError) -> ConfigError:
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+    is_host = number in (None, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return ConfigError(
+        f"nothing can listen on {where}",
+        # `create_server` puts the address into its own words
+        got=(getattr(error, "strerror", None) or error) if number is None else os.strerror(number),
+        hint="Name an address of this machine with --host: 127.0.0.1 or ::1 for itself alone."
+        if is_host
+        else "Name another port with --port, or 0 for any that is free.",
+    )

@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from da3stream.cli import cli
+from da3stream.cli.view import _announce as announce
+from da3stream.errors import Da3StreamError
 from da3stream.synthetic.demo_video import demo_capture
 from da3stream.synthetic.video import encode_video
+from da3stream.viewing.gallery_server import MAX_OPEN
 from tests.viewing.conftest import viewed as viewed
 
 COMMAND = (sys.executable, "-m", "da3stream")
@@ -36,6 +41,23 @@ def address_in(lines: Iterator[str]) -> str:
         if found := re.search(r"http://127\.0\.0\.1:\d+", line):
             return found[0]
     raise AssertionError("no address was said")
+
+
+def refusal(*arguments: str | Path) -> str:
+    """What a command that raises an error of ours says."""
+    error = CliRunner().invoke(cli, [*map(str, arguments)]).exception
+    assert isinstance(error, Da3StreamError)
+    return str(error)
+
+
+def start_view(*arguments: str | Path) -> subprocess.Popen[str]:
+    """`da3stream view` at any free port; Ctrl-C reaches it also where tests run in the background."""
+    return subprocess.Popen(
+        [*COMMAND, "view", *map(str, arguments), "--port", "0", "--no-open"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def is_served(address: str) -> bool:
@@ -75,21 +97,99 @@ def test_what_cannot_be_shown_is_one_line(viewed: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = da3stream("view", viewed, "--port", str(port), "--no-open")
+        (tmp_path / "empty").mkdir()
+        refused = refusal("view", tmp_path / "empty", "--port", str(port), "--no-open")
     assert ended.returncode == 1
     assert f"127.0.0.1:{port}" in ended.stderr
+    assert "holds no run" in refused
+
+
+def test_what_cannot_become_a_run_is_not_waited_for(viewed: Path) -> None:
+    pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+    for path, words in (
+        (viewed / "journal.jsonl", "is a file"),
+        (viewed / "journal.jsonl" / "run", "is a file"),
+        (viewed.parent, "Leave out --follow to see the list"),
+    ):
+        assert words in refusal("view", path, "--follow")
+
+
+def test_a_wrong_host_is_said(viewed: Path) -> None:
+    pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+    for path in (viewed, viewed.parent):
+        assert "with --host" in refusal("view", path, "--host", "no.such.host.invalid", "--no-open")
+
+
+def test_a_run_of_another_version_is_no_folder_of_runs(viewed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+    shutil.copytree(viewed, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**manifest, "version": 99}))
+    assert "another version" in refusal("view", tmp_path / "run", "--port", "0", "--no-open")
+
+
+def test_what_is_waited_for_is_said_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+    process = start_view(tmp_path / "run", "--follow")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"waiting for {tmp_path / 'run' / 'run.json'} (Ctrl-C ends)\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "here", "elsewhere"),
+    [
+        ("127.0.0.1", "127.0.0.1:80", "ssh -L 80:127.0.0.1:80 THIS_MACHINE, then http://127.0.0.1:80"),
+        ("::1", "[::1]:80", "ssh -L 80:[::1]:80 THIS_MACHINE, then http://127.0.0.1:80"),
+        ("0.0.0.0", "127.0.0.1:80", "http://box:80"),
+        ("::", "127.0.0.1:80", "http://box:80"),
+        ("fd00::2", "[fd00::2]:80", None),
+        ("box.lan", "box.lan:80", None),
+    ],
+)
+def test_addresses_are_said_that_can_be_opened(
+    host: str,
+    here: str,
+    elsewhere: str | None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    announce(Path("out"), host, 80, True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"out: http://{here}  (Ctrl-C ends)"
+    assert lines[1:] == ([] if elsewhere is None else [f"from another machine: {elsewhere}"])
+    assert opened == [f"http://{here}"]
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("is_gallery", [False, True])
+def test_all_addresses_are_those_of_ipv4_and_ipv6(viewed: Path, is_gallery: bool) -> None:
+    pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
+    process = start_view(viewed.parent if is_gallery else viewed, "--host", "::")
+    assert process.stdout is not None
+    port = address_in(iter(process.stdout)).rsplit(":", 1)[1]
+    opened = "open/" + viewed.name if is_gallery else ""
+    for address in ("127.0.0.1", "[::1]"):
+        assert is_served(f"http://{address}:{port}/{opened}")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    process.stdout.close()
+
+
+def test_the_help_knows_how_many_viewers_stay_open() -> None:
+    assert f"at most {MAX_OPEN} stay open" in CliRunner().invoke(cli, ["view", "--help"]).output
 
 
 @pytest.mark.parametrize("is_gallery", [False, True])
 def test_the_page_is_local_and_ctrl_c_ends_it(viewed: Path, is_gallery: bool) -> None:
     pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
     path = viewed.parent if is_gallery else viewed
-    process = subprocess.Popen(
-        [*COMMAND, "view", str(path), "--port", "0", "--no-open"],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a test run in the
-        # background ignores it
-    )
+    process = start_view(path)
     assert process.stdout is not None
     address = address_in(iter(process.stdout))
     assert is_served(address)

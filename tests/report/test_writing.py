@@ -226,6 +226,30 @@ def test_a_run_that_keeps_nothing_has_its_page_and_the_command_leaves_it(tmp_pat
     assert f"da3stream eval {tmp_path.name} --gt FILE" in Seen(page).text
 
 
+def test_what_was_kept_and_is_lost_cannot_be_read(run_directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_directory, folder)
+    shutil.rmtree(folder / "submaps")
+    page = page_again(folder)
+    assert "Not kept" not in page
+    assert "Cannot be read: the frames" in page
+    assert "Cannot be read: the submaps" in page_again(folder, status="running")
+    run = open_existing(folder)
+    with pytest.raises(RunIncompleteError, match="lost its submaps") as refused:
+        write_report(run)
+    run.close()
+    assert "keep none" not in str(refused.value)
+    reconstruct(capture(), folder, WatchedFileSystem())
+    assert "cannot be read" not in page_again(folder).lower()
+
+
+def test_packages_are_called_as_they_are_and_frames_have_their_time(run_directory: Path) -> None:
+    page = report_of(run_directory)
+    for name in json.loads((run_directory / "run.json").read_text())["measured"]["environment"]:
+        assert f">{name}<" in page
+    assert "ms/frame" in page
+
+
 def test_a_finished_run_that_lost_its_page_gets_it_back_when_resumed(
     run_directory: Path, tmp_path: Path
 ) -> None:
@@ -279,6 +303,7 @@ def test_what_the_run_took_is_recorded_with_every_chunk_also_over_an_interruptio
     assert len(samples) == len(run.chunks) + 1
     assert facts.is_resumed
     assert "since the run was resumed" in page
+    assert "ms/frame" not in page
     for began in {sample.began_s for sample in samples}:
         disk = [sample.disk_bytes for sample in samples if sample.began_s == began]
         assert disk == sorted(disk)

@@ -80,3 +80,9 @@ def test_a_damaged_end_is_told(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(line({"event": "chunk", "new": [7]}) + b"00000000 {}\n")
     with pytest.raises(RunCorruptError):
         frames_so_far(tmp_path)
+
+
+def test_what_is_no_journal_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / JOURNAL)
+    with pytest.raises(RunCorruptError, match="no file"):
+        frames_so_far(tmp_path)

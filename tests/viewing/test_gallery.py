@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import os
+import shlex
 import shutil
 import socket
 import struct
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -23,7 +26,7 @@ from da3stream.errors import ConfigError, StoreError
 from da3stream.store import read_manifest
 from da3stream.store.files import RunFiles
 from da3stream.store.manifest import encode_manifest
-from da3stream.viewing.gallery import State, find_runs, gallery_page, thumbnail
+from da3stream.viewing.gallery import FoundRuns, State, find_runs, gallery_page, thumbnail
 from da3stream.viewing.gallery_server import (
     LIST_POLICY,
     MAX_OPEN,
@@ -84,9 +87,14 @@ def opener(opened: list[FakeViewer]) -> Callable[[Path, int], FakeViewer]:
 
 
 def ask(
-    gallery: Gallery, path: str, method: str = "GET", host: str | None = None, site: str | None = None
+    gallery: Gallery,
+    path: str,
+    method: str = "GET",
+    host: str | None = None,
+    site: str | None = None,
+    at: str = "127.0.0.1",
 ) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", gallery.port, timeout=20)
+    connection = http.client.HTTPConnection(at, gallery.port, timeout=20)
     connection.putrequest(method, path, skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{gallery.port}")
     if site is not None:
@@ -96,7 +104,7 @@ def ask(
 
 
 def test_runs_are_found_and_nothing_else(folder: Path) -> None:
-    runs = find_runs(folder)
+    runs = find_runs(folder).runs
     assert {run.name for run in runs} == {"a <b>&c", "demo/run"}
     for run in runs:
         assert (run.model, run.frames, run.state) == ("simulated", 70, State.FINISHED)
@@ -184,7 +192,23 @@ def test_viewers_open_at_the_free_ports_after_the_lists(
     assert opened[0].is_closed
     ports = [viewer.port for viewer in opened[1:]]
     assert len(set(ports)) == MAX_OPEN
-    assert set(free) - set(ports) <= {free[1]}  # the first one's was given up only for the last one
+    assert set(free) - set(ports) == {free[1]}  # tabs may still wait for the first one there
+    gallery.close()
+
+
+def test_the_port_of_a_closed_viewer_is_kept_for_its_run(
+    viewed: Path, tmp_path: Path, opened: list[FakeViewer]
+) -> None:
+    for number in range(MAX_OPEN + 3):
+        shutil.copytree(viewed, tmp_path / f"run{number}")
+    gallery = Gallery(tmp_path, "127.0.0.1", quiet_port(), opener(opened))
+    gallery.start()
+    for number in range(MAX_OPEN + 3):
+        assert ask(gallery, f"/open/run{number}").status == 303
+    ports = [viewer.port for viewer in opened]
+    assert len(set(ports)) == MAX_OPEN + 3
+    assert opened[0].is_closed
+    assert ask(gallery, "/open/run0").getheader("Location") == f"http://127.0.0.1:{ports[0]}"
     gallery.close()
 
 
@@ -231,6 +255,7 @@ def test_only_so_many_viewers_are_open(viewed: Path, tmp_path: Path, opened: lis
         "/report/../secret.txt",
         "/report/demo/run/../../secret.txt",
         "/report/demo%2Frun%2F..%2Frun",
+        "/report/a%20%3Cb%3E%26c",
         "/open/",
         "/open/9",
         "/open/photos",
@@ -240,7 +265,18 @@ def test_only_so_many_viewers_are_open(viewed: Path, tmp_path: Path, opened: lis
     ],
 )
 def test_what_is_not_known_is_not_found(gallery: Gallery, path: str) -> None:
-    assert ask(gallery, path).status == 404
+    answer = ask(gallery, path)
+    assert answer.status == 404
+    assert b'<a href="/">' in answer.read()
+
+
+def test_the_headers_alone_are_those_of_the_page(gallery: Gallery) -> None:
+    for path in ("/", "/thumbnail/demo/run", "/report/demo/run", "/missing"):
+        head, page = ask(gallery, path, method="HEAD"), ask(gallery, path)
+        assert (head.status, head.read()) == (page.status, b"")
+        for name in ("Content-Type", "Content-Length", "Content-Security-Policy"):
+            assert head.getheader(name) == page.getheader(name)
+    assert ask(gallery, "/", method="HEAD", site="cross-site").status == 403
 
 
 def test_other_methods_and_other_names_are_refused(gallery: Gallery, opened: list[FakeViewer]) -> None:
@@ -268,13 +304,14 @@ def test_a_run_that_goes_away_while_it_is_listed_is_left_out(
         return manifest
 
     monkeypatch.setattr("da3stream.viewing.gallery.read_manifest", read_and_lose)
-    assert find_runs(folder) == []
+    found = find_runs(folder)
+    assert (found.runs, found.unreadable) == ([], [])
 
 
 def test_a_finished_run_is_measured_once_and_again_when_it_has_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = {run.name: run.disk_bytes for run in find_runs(folder)}
+    sizes = {run.name: run.disk_bytes for run in find_runs(folder).runs}
     measured: list[str] = []
 
     def measure(root: Path) -> int:
@@ -282,21 +319,18 @@ def test_a_finished_run_is_measured_once_and_again_when_it_has_changed(
         return 7
 
     monkeypatch.setattr("da3stream.viewing.gallery.folder_bytes", measure)
-    assert {run.name: run.disk_bytes for run in find_runs(folder)} == sizes
+    assert {run.name: run.disk_bytes for run in find_runs(folder).runs} == sizes
     manifest = folder / "demo" / "run" / "run.json"
     os.utime(manifest, ns=(0, manifest.stat().st_mtime_ns + 1))
-    assert {run.name: run.disk_bytes for run in find_runs(folder)} == {**sizes, "demo/run": 7}
+    assert {run.name: run.disk_bytes for run in find_runs(folder).runs} == {**sizes, "demo/run": 7}
     assert measured == ["run"]
 
 
-def test_measuring_many_runs_takes_no_longer_than_a_moment(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr("da3stream.viewing.gallery.time.monotonic", lambda: 0.2 * next(clock))
-    sizes = [[run.disk_bytes is not None for run in find_runs(folder)] for _ in range(2)]
+def test_measuring_many_runs_takes_no_longer_than_a_moment(folder: Path) -> None:
+    ticks = iter(range(100))
+    found = [find_runs(folder, clock=lambda: 0.2 * next(ticks)) for _ in range(2)]
+    sizes = [[run.disk_bytes is not None for run in runs.runs] for runs in found]
     assert sizes == [[True, False], [True, True]]
-    monkeypatch.undo()
     assert " MB" in gallery_page("x", find_runs(folder))
 
 
@@ -318,7 +352,7 @@ def test_unfinished_runs_are_not_measured_and_what_lies_in_runs_is_not_looked_at
     scandir = os.scandir
     monkeypatch.setattr("os.scandir", lambda path: scanned.append(Path(path)) or scandir(path))
     monkeypatch.setattr("da3stream.viewing.gallery.folder_bytes", lambda root: 10**7)
-    runs = {run.name: run.disk_bytes for run in find_runs(folder)}
+    runs = {run.name: run.disk_bytes for run in find_runs(folder).runs}
     assert runs == {"a <b>&c": 10**7, "demo/run": None}
     inside = [path for path in scanned if path.is_relative_to(folder / "demo" / "run")]
     assert inside == [folder / "demo" / "run" / "frames"]
@@ -329,27 +363,43 @@ def test_it_is_told_which_run_is_being_written_and_how_to_go_on_with_another(fol
     for path in (root, folder / "a <b>&c"):
         unfinish(path)
     lock = RunFiles(root).lock()
-    runs = {run.name: run for run in find_runs(folder)}
+    runs = {run.name: run for run in find_runs(folder).runs}
     assert runs["demo/run"].state is State.BEING_WRITTEN
     assert runs["a <b>&c"].state is State.INTERRUPTED
     assert {run.frames for run in runs.values()} == {70}
-    page = gallery_page("x", [*runs.values()])
+    page = gallery_page("x", find_runs(folder))
     assert page.count("70 frames so far") == 2
-    assert "<code>da3stream resume &#x27;a &lt;b&gt;&amp;c&#x27;</code>" in page
+    command = html.escape(shlex.join(["da3stream", "resume", str(folder / "a <b>&c")]))
+    assert f"<code>{command}</code>" in page
     assert page.count("da3stream resume") == 1
     os.close(lock)
-    assert {run.state for run in find_runs(folder)} == {State.INTERRUPTED}
+    assert {run.state for run in find_runs(folder).runs} == {State.INTERRUPTED}
 
 
-def test_a_name_is_no_option_and_a_run_without_an_input_is_not_resumed_so(folder: Path) -> None:
+def test_a_name_is_no_option_and_a_run_without_an_input_is_not_resumed_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     shutil.move(folder / "demo" / "run", folder / "-x")
     manifest = read_manifest(folder / "-x")
     write_manifest(folder / "-x", **{**manifest, "status": "running", "input": "walk.mp4"})
     write_manifest(folder / "a <b>&c", **{**manifest, "status": "running", "input": None})
-    page = gallery_page("x", find_runs(folder))
+    page = gallery_page("x", find_runs(Path()))
     assert page.count("interrupted") == 2
     assert page.count("da3stream resume") == 1
     assert "da3stream resume ./-x<" in page
+
+
+def test_the_command_of_a_card_works_where_the_list_was_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinish(folder / "demo" / "run")
+    for here, given in ((folder, "demo"), (folder.parent, folder.name)):
+        monkeypatch.chdir(here)
+        page = gallery_page("x", find_runs(Path(given)))
+        words = shlex.split(page.split("<code>")[1].split("</code>")[0])
+        assert words[:2] == ["da3stream", "resume"]
+        assert Path(words[2]).resolve() == folder / "demo" / "run"
 
 
 def test_whether_a_run_is_being_written_may_be_unknown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +408,7 @@ def test_whether_a_run_is_being_written_may_be_unknown(folder: Path, monkeypatch
 
     unfinish(folder / "demo" / "run")
     monkeypatch.setattr("da3stream.viewing.gallery.is_locked", fail)
-    states = {run.name: run.state for run in find_runs(folder)}
+    states = {run.name: run.state for run in find_runs(folder).runs}
     assert states == {"demo/run": State.UNFINISHED, "a <b>&c": State.FINISHED}
 
 
@@ -367,7 +417,7 @@ def test_a_run_with_a_damaged_journal_is_listed(folder: Path) -> None:
     unfinish(root)
     with (root / "journal.jsonl").open("ab") as file:
         file.write(b"damage\n")
-    runs = {run.name: run for run in find_runs(folder)}
+    runs = {run.name: run for run in find_runs(folder).runs}
     assert runs["demo/run"].frames is None
 
 
@@ -380,13 +430,70 @@ def test_a_strangers_manifest_stops_no_list(folder: Path, change: dict[str, Any]
     manifest = {**read_manifest(root), **change}
     checksum = f"{zlib.crc32(json.dumps(manifest, sort_keys=True).encode()):08x}"
     (root / "run.json").write_text(json.dumps({**manifest, "crc32": checksum}))
-    assert [run.name for run in find_runs(folder)] == ["a <b>&c"]
+    found = find_runs(folder)
+    assert [run.name for run in found.runs] == ["a <b>&c"]
+    assert found.unreadable == ["demo/run"]
+
+
+def damage(root: Path) -> None:
+    for name in ("run.json", "journal.jsonl"):
+        (root / name).write_bytes(b"damage\n")
+
+
+def test_runs_that_cannot_be_read_are_named(gallery: Gallery, folder: Path) -> None:
+    page = ask(gallery, "/").read().decode()
+    assert "<p>2 runs, the newest first.</p>" in page
+    assert "cannot be read" not in page
+    shutil.copytree(folder / "demo", folder / "demo2")
+    damage(folder / "a <b>&c")
+    damage(folder / "demo" / "run")
+    page = ask(gallery, "/").read().decode()
+    assert "<p>1 run, the newest first.</p>" in page
+    assert "<p>2 folders look like runs but cannot be read: a &lt;b&gt;&amp;c, demo/run</p>" in page
+    shutil.rmtree(folder / "demo2")
+    with pytest.raises(StoreError, match=r"2 folders .* demo/run"):
+        Gallery(folder, "127.0.0.1", 0, FakeViewer)
+
+
+def test_many_runs_that_cannot_be_read_are_counted(gallery: Gallery, folder: Path) -> None:
+    for number in range(30):
+        (folder / f"broken{number:02}").mkdir()
+        damage(folder / f"broken{number:02}")
+    page = ask(gallery, "/").read().decode()
+    assert "30 folders look like runs but cannot be read: broken00, " in page
+    assert "broken19, ...</p>" in page
+
+
+@pytest.mark.parametrize("name", ["run.json", "journal.jsonl"])
+def test_a_fifo_stops_no_list(folder: Path, name: str) -> None:
+    root = folder / "demo" / "run"
+    damage(root)  # the one is looked for in the other
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    looking = Looking(folder)
+    looking.join(20)
+    assert looking.found is not None
+    assert [run.name for run in looking.found.runs] == ["a <b>&c"]
+    assert looking.found.unreadable == ["demo/run"]
+
+
+class Looking(threading.Thread):
+    """Makes a list that may never end."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._folder = folder
+        self.found: FoundRuns | None = None
+        self.start()
+
+    def run(self) -> None:
+        self.found = find_runs(self._folder)
 
 
 def test_links_in_a_circle_hide_no_run(folder: Path) -> None:
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "again").symlink_to(folder, target_is_directory=True)
-    assert {"a <b>&c", "demo/run", "again/demo/run"} <= {run.name for run in find_runs(folder)}
+    assert {"a <b>&c", "demo/run", "again/demo/run"} <= {run.name for run in find_runs(folder).runs}
 
 
 def test_a_run_without_images_asks_for_no_picture(gallery: Gallery, folder: Path) -> None:
@@ -395,6 +502,26 @@ def test_a_run_without_images_asks_for_no_picture(gallery: Gallery, folder: Path
     assert page.count("no picture") == 1
     assert page.count("<img") == page.count('src="thumbnail/') == 1
     assert 'src="thumbnail/demo/run"' not in page
+
+
+@pytest.mark.parametrize("content", [b"no zip", b"", None])
+def test_a_picture_that_cannot_be_read_is_one_that_says_so(
+    gallery: Gallery, folder: Path, content: bytes | None
+) -> None:
+    for file in (folder / "demo" / "run" / "frames").iterdir():
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
+    answer = ask(gallery, "/thumbnail/demo/run")
+    assert (answer.status, answer.getheader("Content-Type")) == (200, "image/svg+xml")
+    picture = ElementTree.fromstring(answer.read())
+    assert "cannot be read" in "".join(picture.itertext())
+
+
+def test_pictures_that_went_away_and_fifos_are_no_pictures(gallery: Gallery, folder: Path) -> None:
+    frames = folder / "demo" / "run" / "frames"
+    shutil.rmtree(frames)
+    frames.mkdir()
+    os.mkfifo(frames / "000000.zip")
+    assert b"no picture" in ask(gallery, "/thumbnail/demo/run").read()
 
 
 def test_browsers_are_told_what_an_answer_may_do(gallery: Gallery) -> None:
@@ -443,6 +570,22 @@ def test_a_server_for_others_answers_to_its_own_names_only(folder: Path) -> None
         gallery.close()
 
 
+@pytest.mark.ipv6
+@pytest.mark.parametrize(("host", "also"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
+def test_it_listens_by_ipv6(folder: Path, host: str, also: list[str]) -> None:
+    gallery = Gallery(folder, host, 0, FakeViewer)
+    gallery.start()
+    try:
+        for at in also:
+            name = f"[{at}]" if ":" in at else at
+            assert ask(gallery, "/", host=f"{name}:{gallery.port}", at=at).status == 200
+            answer = ask(gallery, "/open/demo/run", host=f"{name}:{gallery.port}", at=at)
+            assert (answer.getheader("Location") or "").startswith(f"http://{name}:")
+        assert ask(gallery, "/", host="rebound.example.com", at="::1").status == 403
+    finally:
+        gallery.close()
+
+
 def test_a_file_that_cannot_be_read_is_said(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: str) -> Any:
         raise PermissionError(13, "not for you")
@@ -476,8 +619,19 @@ def test_a_list_that_was_never_served_can_be_closed(folder: Path) -> None:
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no run"):
-        Gallery(tmp_path, "127.0.0.1", 0, FakeViewer)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(StoreError, match="holds no run"),
+    ):
+        Gallery(tmp_path, "127.0.0.1", taken.getsockname()[1], FakeViewer)
+
+
+def test_a_port_that_is_taken_is_refused(folder: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigError, match="--port"),
+    ):
+        Gallery(folder, "127.0.0.1", taken.getsockname()[1], FakeViewer)
 
 
 def test_a_run_without_images_has_no_thumbnail(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from da3stream.viewing.hosts import OwnNames, host_in
+from da3stream.viewing.hosts import LOCAL_HOSTS, OwnNames, family_of, host_in, in_address
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,13 @@ def test_the_host_is_read_without_its_port(header: str, host: str) -> None:
     assert host_in(header) == host
 
 
-def test_a_local_server_is_called_by_local_names_only() -> None:
-    names = OwnNames("127.0.0.1")
+@pytest.mark.parametrize("host", LOCAL_HOSTS)
+def test_a_local_server_is_called_by_local_names_only(host: str) -> None:
+    names = OwnNames(host)
     assert names.include("localhost")
     assert names.include("127.0.0.1")
-    for name in ("192.168.1.7", "[::1]", socket.gethostname(), "", "0.0.0.0"):
+    assert names.include("[::1]")
+    for name in ("192.168.1.7", "[fe80::1]", "::1", socket.gethostname(), "", "0.0.0.0"):
         assert not names.include(name)
     assert "localhost" in names.advice
 
@@ -49,3 +51,18 @@ def test_any_other_server_by_addresses_and_its_own_names(host: str, monkeypatch:
         assert not names.include(name)
     assert names.include("workstation.lan") == (host == "workstation.lan")
     assert "--host" in names.advice
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "family"),
+    [
+        ("127.0.0.1", "127.0.0.1", socket.AF_INET),
+        ("0.0.0.0", "0.0.0.0", socket.AF_INET),
+        ("localhost", "localhost", socket.AF_INET),
+        ("::1", "[::1]", socket.AF_INET6),
+        ("::", "[::]", socket.AF_INET6),
+    ],
+)
+def test_the_host_tells_how_to_listen_and_how_it_is_written(host: str, address: str, family: int) -> None:
+    assert family_of(host) == family
+    assert in_address(host) == address

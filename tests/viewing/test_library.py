@@ -18,11 +18,11 @@ from da3stream.viewing.library import free_port, seconds_to_draw, start_server, 
 pytest.importorskip("viser", reason="needs viser: pip install 'da3stream[view]'")
 
 
-def status_for(server: Any, origin: str | None, host: str = "127.0.0.1:8080") -> int:
+def status_for(server: Any, origin: str | None, host: str = "127.0.0.1:8080", at: str = "127.0.0.1") -> int:
     """What a WebSocket of a page from `origin` is answered: 101 means that it may read everything."""
     import viser
 
-    with socket.create_connection(("127.0.0.1", server.get_port()), timeout=20) as connection:
+    with socket.create_connection((at, server.get_port()), timeout=20) as connection:
         headers = [
             "GET / HTTP/1.1",
             f"Host: {host}",
@@ -146,6 +146,56 @@ def test_drawing_is_timed_without_the_way_and_without_the_first_picture_if_that_
 ) -> None:
     client: Any = SlowClient(drawing_s, way_s, monkeypatch)
     assert seconds_to_draw(client) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize(("host", "also"), [("::1", ["::1"]), ("", ["::1", "127.0.0.1"])])
+def test_it_listens_by_ipv6(host: str, also: list[str]) -> None:
+    server = start_server(host, 0)
+    try:
+        for at in also:
+            assert status_for(server, "http://[::1]:8080", "[::1]:8080", at) == 101
+            assert status_for(server, "http://evil.example", "[::1]:8080", at) == 403
+            assert status_for(server, None, "evil.example", at) == 403
+    finally:
+        stop_server(server)
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("host", ["::1", "::", ""])
+def test_a_port_that_is_taken_by_ipv6_is_refused(host: str) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="already in use") as refused:
+            free_port(host, port)
+    assert f"[{host or '::'}]:{port}" in str(refused.value)
+    assert "--port" in str(refused.value)
+    assert "attempting" not in str(refused.value)
+    assert free_port(host, 0) > 0
+
+
+def test_all_addresses_are_free_only_if_those_of_ipv4_are() -> None:
+    with (
+        socket.create_server(("0.0.0.0", 0)) as taken,
+        pytest.raises(ConfigError, match="already in use"),
+    ):
+        free_port("::", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "192.0.2.1", "[::1]"])
+def test_a_host_that_is_none_of_this_machine_is_told_from_a_port(host: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        free_port(host, 0)
+    assert host in str(refused.value)
+    assert "--host" in str(refused.value)
+    assert "--port" not in str(refused.value)
+    assert "attempting" not in str(refused.value)
+
+
+def test_a_machine_without_ipv6_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
+    with pytest.raises(ConfigError, match=r"\[::\]:0; got .* --host"):
+        free_port("::", 0)
 
 
 def test_a_port_that_no_machine_has_is_refused_in_words() -> None:

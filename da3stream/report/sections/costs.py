@@ -21,13 +21,17 @@ def speed_section(facts: Facts) -> Html:
     if not seconds:
         return section("speed", "Speed by stage", paragraph("Known once the run has finished."))
     total = measured["seconds_total"]
-    frames, since = facts.frames, " since the run was resumed" if facts.is_resumed else ""
-    rows = [
-        Bar(name=name, value=value, cells=(duration(value), f"{1000 * value / frames:,.1f} ms/frame"))
-        for name, value in seconds
-    ]
+    since = " since the run was resumed" if facts.is_resumed else ""
+    rows = [Bar(name=name, value=value, cells=_time_cells(value, facts)) for name, value in seconds]
     note = f"{duration(total)} in all{since}. Stages overlap: their sum may be more."
     return section("speed", "Speed by stage", bars(rows), note=note)
+
+
+def _time_cells(seconds: float, facts: Facts) -> tuple[str, ...]:
+    """How many frames the last process of a resumed run had is not known."""
+    if facts.is_resumed:
+        return (duration(seconds),)
+    return duration(seconds), f"{1000 * seconds / facts.frames:,.1f} ms/frame"
 
 
 def resources_section(facts: Facts) -> Html:

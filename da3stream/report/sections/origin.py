@@ -54,7 +54,7 @@ def reproduce_section(facts: Facts) -> Html:
         ["Weights of places", _identity(manifest.get("place_weights"))],
         ["Input", element("code", manifest["source"])],
         *(
-            [[name.capitalize(), version] for name, version in manifest["measured"]["environment"].items()]
+            [[name, version] for name, version in manifest["measured"]["environment"].items()]
             if "environment" in manifest.get("measured", {})
             else []
         ),

@@ -13,8 +13,7 @@ def path_section(facts: Facts) -> Html:
     """The trajectory from above."""
     picture = path_map(facts)
     if picture is None:
-        missing = paragraph("Not kept: the submaps of this run were removed (--keep none).")
-        return section("path", "Path from above", missing)
+        return section("path", "Path from above", _missing(facts, "submaps"))
     entries = [("gradient", "path, from start (blue) to end (red)")]
     if path_before(facts) is not None:
         entries.append(("before", "before loops and optimisation"))
@@ -35,8 +34,7 @@ def path_section(facts: Facts) -> Html:
 def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
     """Images, depth and confidence over time."""
     if not strip:
-        missing = paragraph("Not kept: the frames of this run were removed (--keep none).")
-        return section("frames", "Depth and confidence over time", missing)
+        return section("frames", "Depth and confidence over time", _missing(facts, "frames"))
     figures = [
         element(
             "figure",
@@ -53,4 +51,14 @@ def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
     )
     return section(
         "frames", "Depth and confidence over time", element("div", *figures, class_="strip"), note=note
+    )
+
+
+def _missing(facts: Facts, what: str) -> Html:
+    """Why there is nothing to see: as was asked for, or because of a loss."""
+    if facts.manifest["config"].get("keep") == "none":
+        return paragraph(f"Not kept: the {what} of this run were removed (--keep none).")
+    return paragraph(
+        f"Cannot be read: the {what} of this run were kept, but files are lost. "
+        f"They are made anew by: {command_line('resume', 'RUN')}"
     )
