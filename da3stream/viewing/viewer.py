@@ -411,7 +411,7 @@ class Viewer:
         """What is there, and whether more comes."""
         shown = None if self._optimised is None else self._scene
         has = "" if shown is None else f"{shown.points:,} points of {len(shown.keyframes)} keyframes"
-        if self._builder is not None and self._builder.is_finest:
+        if has and self._builder is not None and self._builder.is_finest:
             has += ", all there are"
         if self._growing is None:
             status = has or "Reading ..."
