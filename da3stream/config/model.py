@@ -181,8 +181,9 @@ class CameraConfig(_Section):
         None,
         description="Known camera as fx,fy,cx,cy, optionally followed by the distortion k1,k2,p1,p2, in "
         "pixels of the upright input images (centre of the top-left pixel: 0.5, 0.5). Or a calibration file: "
-        "COLMAP cameras.txt, ORB-SLAM3 or Kalibr/OpenVINS YAML, K.txt, transforms.json, JSON with a vertical "
-        "field of view; told apart by what is in them, and rescaled if the input has another resolution.",
+        "COLMAP cameras.txt, ORB-SLAM3 or Kalibr/OpenVINS YAML, K.txt, KITTI calib.txt, transforms.json, "
+        "JSON with a vertical field of view; told apart by what is in them, and rescaled if the input has "
+        "another resolution.",
     )
     distortion: Annotated[str | None, BeforeValidator(_distortion)] = Field(
         None,

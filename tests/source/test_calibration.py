@@ -170,6 +170,20 @@ def test_k_txt(tmp_path: Path, text: str, distortion: str | None) -> None:
     assert (found.size, found.format) == (None, "K.txt")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "P0: 500 0 320 0 0 501 240 0 0 0 1 0\nP1: 500 0 320 -379.8 0 501 240 0 0 0 1 0\nTr: 1 2 3\n",
+        "500 0 320 0 0 501 240 0 0 0 1 0\n\n5e2 0 320 -379.8 0 501 240 0 0 0 1 2e-3\n",
+        "P2: 500 0 320 0 0 501 240 0 0 0 1 0",
+    ],
+)
+def test_kitti(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, text)
+    assert found.camera.numbers == (500, 501, 320.5, 240.5)
+    assert (found.camera.distortion, found.size, found.format) == (None, None, "KITTI calib.txt")
+
+
 def test_transforms(tmp_path: Path) -> None:
     found = read(tmp_path, TRANSFORMS)
     assert found.camera.numbers == (500, 501, 320.5, 239)
@@ -273,6 +287,14 @@ def test_unity(tmp_path: Path, fields: dict[str, object]) -> None:
         ("500 0 320\n0 -501 240\n0 0 1\n", "focal length is not positive; got fx 500, fy -501"),
         ("500 0 320\n0 a 240\n0 0 1\n", "a value in row 2 is no number; got 'a'"),
         ("500 501 320 240\n600 501 320 240\n", "holds 2 cameras; got row 1, row 2"),
+        # KITTI
+        ("P0: 500 0 320\n", "P0 is no projection matrix; got 3 numbers"),
+        ("P0: 500 0 320 0 0 501 240 0 0 0 2 0\n", "P0 is no camera of rectified images"),
+        ("P0: 500 0 320 0 0 a 240 0 0 0 1 0\n", "a value of P0 is no number; got 'a'"),
+        (
+            "P0: 500 0 320 0 0 501 240 0 0 0 1 0\nP2: 600 0 320 0 0 501 240 0 0 0 1 0\n",
+            "holds 2 cameras; got P0, P2",
+        ),
         # transforms.json
         ({"frames": []}, "no focal length; expected fl_x or camera_angle_x"),
         ({**TRANSFORMS, "fl_x": -500.0}, "focal length is not positive"),
@@ -319,6 +341,12 @@ def test_a_calibration_without_a_size_must_at_least_fit(tmp_path: Path) -> None:
     assert read(tmp_path, K).resized(640, 480).size == (640, 480)
     with pytest.raises(ConfigError, match=r"another size.*got \(320.5, 240.5\) in images of 320x240"):
         read(tmp_path, K).resized(320, 240)
+
+
+@pytest.mark.data
+def test_kitti_seq1(shared: Path) -> None:
+    found = read_calibration(shared / "data" / "kitti_seq1" / "calib.txt")
+    assert found.camera.numbers == (707.0912, 707.0912, 602.3873, 183.6104)
 
 
 @pytest.mark.data

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from da3stream.errors import FormatError
-from da3stream.source.calibration import colmap_cameras, kalibr, matrix_file, orbslam3, transforms, unity
+from da3stream.source.calibration import (
+    colmap_cameras,
+    kalibr,
+    kitti,
+    matrix_file,
+    orbslam3,
+    transforms,
+    unity,
+)
 from da3stream.source.calibration.calibration import Calibration
 from da3stream.source.calibration.yaml_text import parse_yaml
 
 FORMATS = (
-    "COLMAP cameras.txt, ORB-SLAM3 or Kalibr/OpenVINS YAML, K.txt, transforms.json, or JSON with a "
-    "field of view"
+    "COLMAP cameras.txt, ORB-SLAM3 or Kalibr/OpenVINS YAML, K.txt, KITTI calib.txt, transforms.json, or JSON "
+    "with a field of view"
 )
 MAX_BYTES = 1 << 26
 """Of a file: the transforms.json of a million frames fits."""
@@ -40,6 +48,8 @@ def read_calibration(path: str | Path, *, input_size: tuple[int, int] | None = N
         return _of_json(text, name, input_size)
     if colmap_cameras.looks_like(text):
         return colmap_cameras.read(text, name)
+    if kitti.looks_like(text):
+        return kitti.read(text, name)
     if matrix_file.looks_like(text):
         return matrix_file.read(text, name)
     return _of_yaml(text, name)
