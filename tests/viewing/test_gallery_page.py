@@ -15,7 +15,9 @@ import pytest
 
 from da3stream.viewing.gallery_server import Gallery
 from tests.browser import collect_console_errors
-from tests.viewing.test_gallery import FakeViewer, opener
+from tests.viewing.test_gallery import FakeViewer
+from tests.viewing.test_gallery import gallery as gallery
+from tests.viewing.test_gallery import opened as opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,19 +36,6 @@ def page(chromium: Browser) -> Iterator[Page]:
 def folder(viewed: Path, tmp_path: Path) -> Path:
     shutil.copytree(viewed, tmp_path / "street")
     return tmp_path
-
-
-@pytest.fixture
-def opened() -> list[FakeViewer]:
-    return []
-
-
-@pytest.fixture
-def gallery(folder: Path, opened: list[FakeViewer]) -> Iterator[Gallery]:
-    served = Gallery(folder, "127.0.0.1", 0, opener(opened))
-    served.start()
-    yield served
-    served.close()
 
 
 def address(gallery: Gallery, path: str = "") -> str:
