@@ -65,7 +65,7 @@ class _Browser:
 class Pace:
     """A budget of points that follows the slowest browser.
 
-    How long a browser draws grows in proportion to the points: with a graphics card by some nanoseconds each,
+    How long a browser draws grows in proportion to the points: with a graphics card by very little each,
     without one by 3 microseconds (Chromium on two cores). Each is asked in a thread of its own: one may take
     seconds, or never answer.
     """
