@@ -259,6 +259,7 @@ def test_a_run_whose_worker_is_killed_is_resumed_to_the_same_result(
 # The worker of colmap/ --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["50/54 images matched", "triangulating"])
 def test_an_export_whose_colmap_worker_is_killed_is_one_error_and_can_be_repeated(
     tmp_path: Path, moment: str

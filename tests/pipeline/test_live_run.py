@@ -283,6 +283,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_capture(tmp_path: Path, world: SimulatedWorld) -> None:
     """The result is that of an uninterrupted run over what was recorded, and no process is left."""
     clip = encode_video(tmp_path / "clip.ts", frames=60)

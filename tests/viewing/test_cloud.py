@@ -237,7 +237,7 @@ def bytes_sent(server: Any) -> int:
     with connect(address, subprotocols=[protocol], max_size=None, compression=None) as client:
         while True:
             try:
-                total += len(client.recv(timeout=5))
+                total += len(client.recv(timeout=2))
             except TimeoutError:
                 return total
 

@@ -108,6 +108,7 @@ def is_quiet(viewer: Viewer) -> bool:
     return is_replayed and not viewer._is_due
 
 
+@pytest.mark.slow
 def test_points_follow_who_looks(looked_at: Callable[[dict[int, float]], Viewer]) -> None:
     """0.3 s are for points: so many of 3e-4 s are 1000."""
     laws = {1: 3e-4}

@@ -178,6 +178,7 @@ def test_a_folder_is_the_same_when_made_twice(make_context, outputs):
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_a_folder_is_the_same_whatever_the_number_of_workers(make_context, outputs, monkeypatch):
     made = []
     for workers in (1, 3):
