@@ -44,6 +44,7 @@ from da3stream.scene.world_alignment import UpMethod
 from da3stream.session import Session, complete_finished
 from da3stream.source.base import CapturesOnce, FrameSource
 from da3stream.store import Run, RunRequest, open_existing, open_run, read_manifest
+from da3stream.store.manifest import keeps_submaps
 from da3stream.store.opening import FREE_OPTIONS, check_usable
 from da3stream.world_frame import AlignmentRequest, KnownDistance, choose_alignment
 from da3stream.writers import check_installed, export_names, with_originals
@@ -329,7 +330,7 @@ def _opened(
 
 
 def _tell_changed_outputs(run: Run, progress: ProgressCallback) -> None:
-    way_on = "" if run.manifest["config"].get("keep") == "none" else "; `da3stream export` writes it again"
+    way_on = "; `da3stream export` writes it again" if keeps_submaps(run.manifest) else ""
     for path in run.changed_outputs:
         progress(Progress(stage="start", message=f"{path} is not as it was written{way_on}"))
 

@@ -12,6 +12,7 @@ import click
 from da3stream.errors import command_line
 from da3stream.result import Result
 from da3stream.store import read_manifest
+from da3stream.store.manifest import keeps_submaps
 
 WHAT_IT_IS = {
     "report.html": "open it in a browser: what came out, and whether it can be trusted",
@@ -68,7 +69,7 @@ def outputs_in(run_directory: Path) -> list[tuple[Path, str]]:
 def next_commands(run_directory: Path, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What can be done with a finished run: title and command. `--keep none` leaves the poses alone."""
     against_truth = ("against a truth", command_line("eval", run_directory, "--gt") + " FILE")
-    if manifest["config"].get("keep") == "none":
+    if not keeps_submaps(manifest):
         return [against_truth]
     return [
         ("look at it", command_line("view", run_directory)),
@@ -96,7 +97,7 @@ def nothing_left_for(flags: Iterable[str], run_directory: Path) -> Iterator[str]
         "--publish": ("publish", command_line("export", run_directory, "--to", "rerun")),
         "--rerun": ("log", command_line("export", run_directory, "--to", "rerun")),
     }
-    keeps_depth = read_manifest(run_directory)["config"].get("keep") != "none"
+    keeps_depth = keeps_submaps(read_manifest(run_directory))
     for flag in flags:
         verb, command = instead[flag]
         way_on = f"what came out: {command}" if keeps_depth else "and it was made with --keep none"

@@ -20,6 +20,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.placed_map_summary import world_from_chain_of
 from da3stream.scene import LoopClosure, Trajectory
 from da3stream.store import Run
+from da3stream.store.manifest import keeps_submaps
 from da3stream.store.records import ResourceSample
 
 Array = NDArray[np.float64]
@@ -81,7 +82,7 @@ class Facts:
     @cached_property
     def keeps_depth(self) -> bool:
         """Whether it can be exported and aligned once it has finished: not with `--keep none`."""
-        return bool(self.manifest["config"].get("keep") != "none")
+        return keeps_submaps(self.manifest)
 
     @cached_property
     def chunk_sizes(self) -> str:

@@ -9,6 +9,7 @@ from da3stream.placed_map import PlacedMap
 from da3stream.report.facts import Facts
 from da3stream.report.page import page_of
 from da3stream.store import Run
+from da3stream.store.manifest import keeps_submaps
 from da3stream.store.run import REPORT
 
 
@@ -32,7 +33,7 @@ def write_report(run: Run, placed: PlacedMap | None = None) -> Path:
             hint=f"Go on with it: {command_line('resume', run.root)}",
         )
     if not facts.has_pixels and run.files.exists(REPORT):
-        is_kept = run.manifest["config"].get("keep") != "none"
+        is_kept = keeps_submaps(run.manifest)
         why = "has lost its submaps or frames" if is_kept else "was made with --keep none"
         again = f" They are made anew by: {command_line('resume', run.root)}" if is_kept else ""
         raise RunIncompleteError(

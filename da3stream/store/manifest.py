@@ -26,6 +26,12 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
+def keeps_submaps(manifest: Mapping[str, Any]) -> bool:
+    """Whether a finished run still has images and depth, to be viewed, exported and aligned: not with
+    `--keep none`."""
+    return bool(manifest["config"].get("keep") != "none")
+
+
 def is_run(files: RunFiles) -> bool:
     """Whether a run directory is there, even if its run.json is lost."""
     return files.path(MANIFEST).is_file() or _beginning(files) is not None

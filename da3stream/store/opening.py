@@ -13,7 +13,15 @@ from da3stream.config import MeansConfig
 from da3stream.errors import RunExistsError, RunMismatchError, StoreError, option
 from da3stream.store.files import LOCK, SCRATCH, RunFiles
 from da3stream.store.journal import JOURNAL, Journal
-from da3stream.store.manifest import FORMAT, MANIFEST, VERSION, encode_manifest, is_run, load_manifest
+from da3stream.store.manifest import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    encode_manifest,
+    is_run,
+    keeps_submaps,
+    load_manifest,
+)
 from da3stream.store.run import OWN_FOLDERS, TRAJECTORY, Run
 
 logger = logging.getLogger(__name__)
@@ -153,7 +161,7 @@ def _continued(files: RunFiles, lock: int, manifest: dict[str, Any], request: Ru
     damaged_at = journal.damaged_at
     if damaged_at is not None:
         logger.warning("%s is damaged at byte %d; it goes back to there", files.root / JOURNAL, damaged_at)
-        if manifest["config"].get("keep") != "none":
+        if keeps_submaps(manifest):
             manifest["status"] = "running"
             files.write(MANIFEST, encode_manifest(manifest))
         journal.go_back_to(damaged_at)

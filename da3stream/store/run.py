@@ -31,7 +31,7 @@ from da3stream.store.frame_file import decode_frames, encode_frames, read_frame
 from da3stream.store.full_depth import FullDepth, decode_full_depth, encode_full_depth
 from da3stream.store.gaussian_file import decode_gaussians, encode_gaussians
 from da3stream.store.journal import JOURNAL, Journal
-from da3stream.store.manifest import MANIFEST, encode_manifest
+from da3stream.store.manifest import MANIFEST, encode_manifest, keeps_submaps
 from da3stream.store.pending import PendingFile, PendingFolder
 from da3stream.store.places import PLACE_EVENTS, PLACE_FOLDERS, StoredPlaces
 from da3stream.store.recording import RECORDED, RECORDING_EVENTS, StoredRecording
@@ -130,7 +130,7 @@ class Run(StoredPlaces):
         """Whether nothing that a finished run has to keep, beside its outputs, is lost or damaged."""
         if self.manifest.get("checksums", {}).get(TRAJECTORY) != checksum_of(self.files.path(TRAJECTORY)):
             return False
-        return self.manifest["config"].get("keep") == "none" or self.is_complete
+        return not keeps_submaps(self.manifest) or self.is_complete
 
     @property
     def changed_outputs(self) -> list[str]:

@@ -25,7 +25,7 @@ from da3stream.store.finished import is_finished
 from da3stream.store.frame_file import read_frame
 from da3stream.store.glance import frames_so_far, is_locked
 from da3stream.store.journal import JOURNAL
-from da3stream.store.manifest import MANIFEST
+from da3stream.store.manifest import MANIFEST, keeps_submaps
 from da3stream.store.run import REPORT
 
 MAX_RUNS = 500
@@ -191,7 +191,7 @@ def _listed(run: _Found, folder: Path, watch: _Watch) -> ListedRun | None:
             frames=None if frames is None else int(frames),
             has_input=run.manifest["input"] is not None,
             has_pictures=_has_pictures(run.root),
-            is_viewable=run.manifest["config"].get("keep") != "none",
+            is_viewable=keeps_submaps(run.manifest),
             written=datetime.fromtimestamp(run.written_ns / 1e9, timezone.utc),
             disk_bytes=_measured_bytes(run, watch) if is_finished else None,
         )

@@ -16,7 +16,7 @@ from da3stream.store import FinishedRun, FollowedRun, FrameMaps, read_manifest
 from da3stream.store.finished import is_finished
 from da3stream.store.glance import is_locked
 from da3stream.store.journal import JOURNAL
-from da3stream.store.manifest import MANIFEST
+from da3stream.store.manifest import MANIFEST, keeps_submaps
 from da3stream.viewing.map_state import MapState
 
 _WAIT_S = 0.5
@@ -44,7 +44,7 @@ def check_viewable(root: Path, *, follow: bool) -> None:
         RunIncompleteError: it has not finished and is not to be followed, or was kept without depth maps.
     """
     manifest = read_manifest(root)
-    if manifest["config"].get("keep") == "none":
+    if not keeps_submaps(manifest):
         raise RunIncompleteError(
             f"{root} was kept without depth maps (--keep none)",
             hint="Its pcd/combined_pcd.ply opens in MeshLab and CloudCompare.",

@@ -56,7 +56,7 @@ def frames_section(facts: Facts, strip: list[StripFrame]) -> Html:
 
 def _missing(facts: Facts, what: str) -> Html:
     """Why there is nothing to see: as was asked for, or because of a loss."""
-    if facts.manifest["config"].get("keep") == "none":
+    if not facts.keeps_depth:
         return paragraph(f"Not kept: the {what} of this run were removed (--keep none).")
     return paragraph(
         f"Cannot be read: the {what} of this run were kept, but files are lost. "
